@@ -1,0 +1,48 @@
+//! Ids and the rules that given ones obey.
+
+use uuid::Uuid;
+
+/// A fresh UUID version 7: ordered by time, so that keys of new rows lie
+/// together in an index.
+pub fn fresh() -> Uuid {
+    Uuid::now_v7()
+}
+
+/// Whether the text is a short name: `[a-z0-9][a-z0-9._-]{0,63}`, as rooms have.
+pub fn is_short_name(text: &str) -> bool {
+    let inner = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    (1..=64).contains(&text.len())
+        && text.bytes().all(inner)
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+/// Whether the text is a key that a client gave: `[A-Za-z0-9._-]{1,64}`, for
+/// idempotency keys and client message ids.
+pub fn is_client_key(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// What [`is_short_name`] asks for, to be put after a field's name.
+pub const SHORT_NAME_RULE: &str =
+    "must have 1 to 64 characters of a-z 0-9 . _ - and begin with a letter or digit";
+
+/// What [`is_client_key`] asks for, to be put after a field's name.
+pub const CLIENT_KEY_RULE: &str = "must have 1 to 64 characters of A-Z a-z 0-9 . _ -";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_are_lower_case_and_bounded() {
+        let long = "a".repeat(64);
+        for good in ["a", "lobby", "0", "a.b_c-d", &long] {
+            assert!(is_short_name(good), "{good}");
+        }
+        let longer = "a".repeat(65);
+        for bad in ["", "-a", ".a", "A", "a b", "a/b", "é", &longer] {
+            assert!(!is_short_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Simpul: chat, payments and transaction history over gRPC, with the service
+//! mesh inside. One binary, many nodes.
+//!
+//! ARCHITECTURE.md tells how the parts fit; `tests/layering.rs` holds the
+//! direction of the imports between them.
+
+pub mod backoff;
+pub mod chat;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod id;
+pub mod money;
+pub mod node;
+pub mod payment;
+pub mod principal;
+pub mod proto;
+pub mod readiness;
+pub mod refusal;
+pub mod security;
+pub mod server;
+pub mod store;
+pub mod task;
+pub mod telemetry;
+pub mod traffic;
+pub mod transaction;

@@ -1,0 +1,3 @@
+//! The `simpul` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The accept loop, health, reflection and the admin listener.

@@ -1,0 +1,59 @@
+//! Where everything durable lives: one trait, split by area, over engines.
+//!
+//! An engine is done when the conformance suite (`tests/`) passes on it. What
+//! every engine promises: a write that returned has been fsynced; a write that
+//! failed left nothing; entries of one room and positions of one account have
+//! no gaps.
+
+pub mod chat;
+pub mod ledger;
+pub mod payment;
+pub mod sqlite;
+
+use std::time::Duration;
+
+use crate::refusal::{Reason, Refusal};
+
+pub use chat::ChatStore;
+pub use ledger::LedgerStore;
+pub use payment::PaymentStore;
+
+/// All areas together.
+pub trait Store: ChatStore + PaymentStore + LedgerStore {}
+
+impl<T: ChatStore + PaymentStore + LedgerStore> Store for T {}
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Disk full, an I/O or fsync error, a closed or locked database. Nothing
+    /// was kept; the engine recovers by itself when it can.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// What was expected to be so no longer is (compare-and-set, a key that is
+    /// taken). Nothing was kept.
+    #[error("conflict: {0}")]
+    Conflict(&'static str),
+    /// What stands in the store cannot be so. Nothing was kept.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// A statement is wrong: our bug. Nothing was kept.
+    #[error("store fault: {0}")]
+    Fault(String),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => {
+                Refusal::new(Reason::StoreUnavailable, "the store cannot be used now")
+                    .retry_after(Duration::from_secs(1))
+            }
+            // A conflict that reaches a caller was not handled where it should be.
+            StoreError::Conflict(_) | StoreError::Corrupt(_) | StoreError::Fault(_) => {
+                tracing::error!(%error, "store");
+                Refusal::new(Reason::Internal, "the store failed")
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Tasks with a name: each runs in a span, and one that panics says so.
+//!
+//! `tokio::spawn` is banned elsewhere (clippy.toml): a bare task that panics is
+//! silent until somebody awaits it, and its log lines belong to nothing.
+
+use std::future::Future;
+
+use tokio::task::JoinHandle;
+use tracing::Instrument;
+
+/// Runs a future as a task named `name`. A panic is logged with the name and
+/// then seen by whoever awaits the handle. Dropping the handle detaches it.
+#[allow(clippy::disallowed_methods)] // The one place that spawns.
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let alarm = Alarm(name);
+    tokio::spawn(
+        async move {
+            let output = future.await;
+            std::mem::forget(alarm);
+            output
+        }
+        .instrument(tracing::info_span!(parent: None, "task", name)),
+    )
+}
+
+/// Speaks when it is dropped by a panic.
+struct Alarm(&'static str);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.0, "a task panicked");
+        }
+    }
+}

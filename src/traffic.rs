@@ -1,0 +1,1 @@
+//! What is too much, and what is not a call.
