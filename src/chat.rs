@@ -7,6 +7,7 @@
 
 pub mod receipts;
 pub mod rules;
+pub mod service;
 
 use std::sync::Arc;
 
