@@ -5,6 +5,9 @@
 //! decides by the room's rules, appends with others in one commit, and answers
 //! with [`Published`] once that is durable.
 
+pub mod receipts;
+pub mod rules;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -91,4 +94,32 @@ pub trait Router: Send + Sync + std::fmt::Debug {
 
     /// Deletes a room, for an owner of it.
     async fn delete_room(&self, room: RoomId, sender: Principal) -> Result<(), Refusal>;
+}
+
+/// What a member has of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomAccess {
+    /// What it may do.
+    pub role: RoomRole,
+    /// The newest entry's seq.
+    pub head: u64,
+    /// What people see.
+    pub title: String,
+    /// Who created the room.
+    pub created_by: Principal,
+    /// Microseconds since 1970.
+    pub created_at: i64,
+}
+
+/// Answers who may read a room, as fresh as reading asks for (at most a second
+/// old).
+#[async_trait]
+pub trait RoomsView: Send + Sync + std::fmt::Debug {
+    /// What the principal has of the room; `None` for who is no member, and
+    /// where there is no such room: the two look alike from outside.
+    async fn access(
+        &self,
+        room: &RoomId,
+        principal: &Principal,
+    ) -> Result<Option<RoomAccess>, Refusal>;
 }

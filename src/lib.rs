@@ -5,6 +5,7 @@
 //! direction of the imports between them.
 
 pub mod backoff;
+pub mod card;
 pub mod chat;
 pub mod cli;
 pub mod clock;

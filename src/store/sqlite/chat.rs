@@ -1,1 +1,282 @@
 //! The chat area on SQLite.
+//!
+//! Reads go to the pool of readers. Writes go through the one writer, where an
+//! append is one job: it is fenced part by part, and what is kept of it becomes
+//! a handful of statements however many entries it has ([`batch`]).
+
+mod append;
+mod batch;
+mod rows;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
+use sqlx::sqlite::SqliteConnection;
+
+use self::rows::{number, stored};
+use super::SqliteStore;
+use crate::principal::Principal;
+use crate::store::StoreError;
+use crate::store::chat::{
+    Appended, ChatStore, Entry, KeyName, KeyRecord, MemberRecord, PartitionAppend, PartitionState,
+    RoomId, RoomRecord, RoomRole,
+};
+
+#[async_trait]
+impl ChatStore for SqliteStore {
+    async fn take_partitions(
+        &self,
+        owner: &str,
+        count: u16,
+    ) -> Result<Vec<PartitionState>, StoreError> {
+        let owner = owner.to_owned();
+        self.writer
+            .write(move |connection| {
+                Box::pin(async move { take_partitions(connection, owner, count).await })
+            })
+            .await
+    }
+
+    async fn partition_states(&self) -> Result<Vec<PartitionState>, StoreError> {
+        let rows = sqlx::query(STATES).fetch_all(&self.readers).await?;
+        rows.iter().map(rows::partition).collect()
+    }
+
+    async fn append(&self, parts: Vec<PartitionAppend>) -> Result<Vec<Appended>, StoreError> {
+        self.writer
+            .write(move |connection| Box::pin(async move { append::run(connection, parts).await }))
+            .await
+    }
+
+    async fn delete_room(
+        &self,
+        partition: u16,
+        epoch: u64,
+        room: &RoomId,
+    ) -> Result<Appended, StoreError> {
+        let room = room.clone();
+        self.writer
+            .write(move |connection| {
+                Box::pin(async move { delete_room(connection, partition, epoch, room).await })
+            })
+            .await
+    }
+
+    async fn room(&self, partition: u16, room: &str) -> Result<Option<RoomRecord>, StoreError> {
+        let row = sqlx::query(
+            "SELECT room, title, created_by, created_at, head, deleted FROM room \
+             WHERE \"partition\" = ? AND room = ?",
+        )
+        .bind(partition)
+        .bind(room)
+        .fetch_optional(&self.readers)
+        .await?;
+        row.as_ref().map(rows::room).transpose()
+    }
+
+    async fn entries(
+        &self,
+        partition: u16,
+        room: &str,
+        after: u64,
+        limit: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let id = RoomId::from(room);
+        let mut found = sqlx::query(
+            "SELECT seq, kind, sender, client_message_id, body, reply_to, committed_at \
+             FROM entry WHERE \"partition\" = ? AND room = ? AND seq > ? ORDER BY seq LIMIT ?",
+        )
+        .bind(partition)
+        .bind(room)
+        // Nothing can stand after a number that the database cannot hold.
+        .bind(i64::try_from(after).unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch(&self.readers);
+        let mut entries = Vec::new();
+        let mut bytes = 0usize;
+        while let Some(row) = found.try_next().await? {
+            let entry = rows::entry(&row, &id)?;
+            bytes = bytes.saturating_add(entry.body.len());
+            if bytes > max_bytes && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    async fn keys(
+        &self,
+        partition: u16,
+        names: Vec<KeyName>,
+    ) -> Result<Vec<Option<KeyRecord>>, StoreError> {
+        let mut records = vec![None; names.len()];
+        let mut connection = self.readers.acquire().await?;
+        let mut first = 0;
+        for (sql, names) in batch::split(&batch::FIND_KEYS, &names) {
+            let mut query = sqlx::query(sql).bind(partition);
+            for name in names {
+                query = query
+                    .bind(name.room.clone())
+                    .bind(name.sender.as_str())
+                    .bind(name.client_message_id.clone());
+            }
+            for row in query.fetch_all(&mut *connection).await? {
+                let index: u64 = number(&row, 0)?;
+                let record = rows::key(&row)?;
+                let place = usize::try_from(index).ok().and_then(|i| records.get_mut(first + i));
+                *place.ok_or_else(|| StoreError::Fault("a key out of range".to_owned()))? =
+                    Some(record);
+            }
+            first += names.len();
+        }
+        Ok(records)
+    }
+
+    async fn forget_keys(&self, before: i64, limit: u32) -> Result<u64, StoreError> {
+        self.writer
+            .write(move |connection| {
+                Box::pin(async move {
+                    let done = sqlx::query(
+                        "DELETE FROM entry_key \
+                         WHERE (\"partition\", room, sender, client_message_id) IN \
+                         (SELECT \"partition\", room, sender, client_message_id FROM entry_key \
+                          WHERE committed_at < ? ORDER BY committed_at LIMIT ?)",
+                    )
+                    .bind(before)
+                    .bind(limit)
+                    .execute(connection)
+                    .await?;
+                    Ok(done.rows_affected())
+                })
+            })
+            .await
+    }
+
+    async fn members(
+        &self,
+        partition: u16,
+        room: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<MemberRecord>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT member, role, joined_at FROM member \
+             WHERE \"partition\" = ? AND room = ? AND member > ? ORDER BY member LIMIT ?",
+        )
+        .bind(partition)
+        .bind(room)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(rows::member).collect()
+    }
+
+    async fn member(
+        &self,
+        partition: u16,
+        room: &str,
+        member: &Principal,
+    ) -> Result<Option<MemberRecord>, StoreError> {
+        let row = sqlx::query(
+            "SELECT member, role, joined_at FROM member \
+             WHERE \"partition\" = ? AND room = ? AND member = ?",
+        )
+        .bind(partition)
+        .bind(room)
+        .bind(member.as_str())
+        .fetch_optional(&self.readers)
+        .await?;
+        row.as_ref().map(rows::member).transpose()
+    }
+
+    async fn rooms_of(
+        &self,
+        member: &Principal,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<(RoomRecord, RoomRole)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT r.room, r.title, r.created_by, r.created_at, r.head, r.deleted, m.role \
+             FROM member m CROSS JOIN room r \
+             ON r.\"partition\" = m.\"partition\" AND r.room = m.room \
+             WHERE m.member = ? AND m.room > ? ORDER BY m.room LIMIT ?",
+        )
+        .bind(member.as_str())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| Ok((rows::room(row)?, rows::role(row, 6)?))).collect()
+    }
+}
+
+const STATES: &str = "SELECT id, owner, epoch, commit_no FROM \"partition\" ORDER BY id";
+
+async fn take_partitions(
+    connection: &mut SqliteConnection,
+    owner: String,
+    count: u16,
+) -> Result<Vec<PartitionState>, StoreError> {
+    let found: i64 = sqlx::query_scalar("SELECT count(*) FROM \"partition\"")
+        .fetch_one(&mut *connection)
+        .await?;
+    if found == 0 && count > 0 {
+        sqlx::query(
+            "WITH RECURSIVE slot(id) AS \
+             (SELECT 0 UNION ALL SELECT id + 1 FROM slot WHERE id + 1 < ?) \
+             INSERT INTO \"partition\" (id, owner, epoch, commit_no) SELECT id, '', 0, 0 FROM slot",
+        )
+        .bind(count)
+        .execute(&mut *connection)
+        .await?;
+    } else if found != i64::from(count) || count == 0 {
+        return Err(StoreError::Conflict("the store was made with another number of partitions"));
+    }
+    sqlx::query("UPDATE \"partition\" SET owner = ?, epoch = epoch + 1")
+        .bind(owner)
+        .execute(&mut *connection)
+        .await?;
+    let rows = sqlx::query(STATES).fetch_all(connection).await?;
+    rows.iter().map(rows::partition).collect()
+}
+
+/// Raises the partition's commit number if the epoch is the one that stands
+/// there. The first statement of every chat write: a write under an old epoch
+/// ends here.
+async fn fence(
+    connection: &mut SqliteConnection,
+    partition: u16,
+    epoch: u64,
+) -> Result<Appended, StoreError> {
+    let done = sqlx::query(
+        "UPDATE \"partition\" SET commit_no = commit_no + 1 WHERE id = ? AND epoch = ?",
+    )
+    .bind(partition)
+    .bind(stored(epoch)?)
+    .execute(connection)
+    .await?;
+    Ok(if done.rows_affected() == 1 { Appended::Committed } else { Appended::Fenced })
+}
+
+/// With `secure_delete` on, what is deleted is overwritten in the file.
+async fn delete_room(
+    connection: &mut SqliteConnection,
+    partition: u16,
+    epoch: u64,
+    room: RoomId,
+) -> Result<Appended, StoreError> {
+    if fence(connection, partition, epoch).await? == Appended::Fenced {
+        return Ok(Appended::Fenced);
+    }
+    for sql in [
+        "DELETE FROM entry WHERE \"partition\" = ? AND room = ?",
+        "DELETE FROM entry_key WHERE \"partition\" = ? AND room = ?",
+        "DELETE FROM member WHERE \"partition\" = ? AND room = ?",
+        "UPDATE room SET title = '', head = 0, deleted = 1 WHERE \"partition\" = ? AND room = ?",
+    ] {
+        sqlx::query(sql).bind(partition).bind(room.clone()).execute(&mut *connection).await?;
+    }
+    Ok(Appended::Committed)
+}
