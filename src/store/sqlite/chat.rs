@@ -280,3 +280,6 @@ async fn delete_room(
     }
     Ok(Appended::Committed)
 }
+
+#[cfg(test)]
+mod tests;
