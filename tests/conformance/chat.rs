@@ -229,12 +229,12 @@ pub(crate) async fn keys_are_found_in_the_order_asked(store: Chat) {
     assert!(store.keys(0, vec![]).await.unwrap().is_empty());
     // Backwards, every third unknown, more than any batch.
     let asked: Vec<u64> = (2..=120).rev().collect();
-    let id = |seq: &u64| if seq % 3 == 0 { format!("x{seq}") } else { format!("m{seq}") };
+    let id = |seq: &u64| if seq.is_multiple_of(3) { format!("x{seq}") } else { format!("m{seq}") };
     let names = asked.iter().map(|seq| name("lobby", "alice", &id(seq))).collect();
     let found = store.keys(0, names).await.unwrap();
     assert_eq!(found.len(), asked.len());
     for (seq, record) in asked.iter().zip(found) {
-        assert_eq!(record.map(|record| record.seq), (seq % 3 != 0).then_some(*seq));
+        assert_eq!(record.map(|record| record.seq), (!seq.is_multiple_of(3)).then_some(*seq));
         if let Some(record) = record {
             assert_eq!(record.committed_at, 1_000 + i64::try_from(*seq).unwrap());
             assert_eq!((record.digest, record.redactions), ([7; 32], 2));
