@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod fault;
 pub mod id;
 pub mod money;
 pub mod node;

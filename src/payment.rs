@@ -152,7 +152,10 @@ impl Payments {
         let now = clock::micros(parts.clock.now());
         let unknown = parts.store.recover(now).await?;
         if unknown > 0 {
-            tracing::warn!(unknown, "operations were being sent at the last stop; asking about them");
+            tracing::warn!(
+                unknown,
+                "operations were being sent at the last stop; asking about them"
+            );
         }
         let core = Arc::new(Core { parts, work: Notify::new(), hub: Hub::default() });
         worker::start(core.clone());

@@ -46,11 +46,7 @@ impl PaymentMetrics {
             depth: Gauge::default(),
             age: Gauge::default(),
         };
-        registry.register(
-            "payment_outcomes",
-            "Answers of providers",
-            metrics.outcomes.clone(),
-        );
+        registry.register("payment_outcomes", "Answers of providers", metrics.outcomes.clone());
         registry.register(
             "payment_provider_call_seconds",
             "How long calls to providers take",

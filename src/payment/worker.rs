@@ -88,10 +88,13 @@ async fn round(
     let leased = core.store().lease(owner, now, until, limit).await?;
     let nap = if leased.is_empty() { Duration::from_millis(20) } else { Duration::ZERO };
     for (leased, place) in leased.into_iter().zip(held) {
-        let core = core.clone();
+        // Taken before the task begins: the stop waits from now on.
+        let (core, guard) = (core.clone(), core.parts.drain.guard());
         task::spawn("payment", async move {
-            work(core, leased).await;
-            drop(place);
+            work(&core, leased).await;
+            drop((place, guard));
+            // The place is free: there may be more to lease.
+            core.work.notify_one();
         });
     }
     Ok(nap)
@@ -104,8 +107,7 @@ fn lease_time(core: &Core) -> Duration {
 }
 
 /// Works on one row, until it is done or the node is forced to stop.
-async fn work(core: Arc<Core>, leased: Leased) {
-    let _guard = core.parts.drain.guard();
+async fn work(core: &Arc<Core>, leased: Leased) {
     let mut drain = core.parts.drain.clone();
     let span = tracing::info_span!(
         parent: None,
@@ -115,13 +117,13 @@ async fn work(core: Arc<Core>, leased: Leased) {
         payment.task = leased.task.as_str(),
         payment.attempt = leased.attempts,
     );
-    // What is found half done belongs to a process that is gone.
-    let interrupted = leased.operation.status == OperationStatus::Unknown;
-    trace::restore(&span, &leased.trace, !interrupted || leased.attempts > 0);
+    // Found half done at its first try, it belongs to a process that is gone.
+    let interrupted = leased.operation.status == OperationStatus::Unknown && leased.attempts == 0;
+    trace::restore(&span, &leased.trace, !interrupted);
     let done = async {
         match leased.task {
-            Task::Drive => drive::drive(&core, leased).await,
-            Task::Receipt => receipt::post(&core, leased).await,
+            Task::Drive => drive::drive(core, leased).await,
+            Task::Receipt => receipt::post(core, leased).await,
         }
     };
     tokio::select! {
@@ -132,8 +134,6 @@ async fn work(core: Arc<Core>, leased: Leased) {
         }
         () = drain.forced() => {}
     }
-    // The place is free: there may be more to lease.
-    core.work.notify_one();
 }
 
 async fn chores(core: Arc<Core>) {

@@ -333,6 +333,9 @@ pub trait PaymentStore: Send + Sync + std::fmt::Debug {
     /// One operation, without its method token.
     async fn operation(&self, id: Uuid) -> Result<Option<OperationRecord>, StoreError>;
 
+    /// The charge of a payment, without its method token.
+    async fn charge(&self, payment: Uuid) -> Result<Option<OperationRecord>, StoreError>;
+
     /// Payments of an account, newest first.
     async fn list(&self, listing: &Listing) -> Result<Vec<PaymentRecord>, StoreError>;
 

@@ -10,15 +10,14 @@
 mod books;
 mod token;
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
@@ -55,6 +54,9 @@ impl Sandbox {
 
     /// Opens the books with a clock of the caller's.
     pub async fn open_with(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        // Nobody else may read it; SQLite gives the files beside it its mode.
+        let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|error| StoreError::Unavailable(format!("cannot make the books: {error}")))?;
         let mut connection = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -153,8 +155,7 @@ impl Sandbox {
         if let Some(code) = books::action(&mut transaction, &request.provider_key).await? {
             return Ok(acted(&code));
         }
-        let Some(mut charge) =
-            books::charge(&mut transaction, &request.charge_key, now).await?
+        let Some(mut charge) = books::charge(&mut transaction, &request.charge_key, now).await?
         else {
             return Ok(declined("no_such_charge"));
         };

@@ -17,9 +17,7 @@ use crate::payment::Core;
 use crate::payment::provider::{ProviderAnswer, ProviderQuery, ProviderRequest};
 use crate::payment::state::{self, Follow, IllegalTransition, Transition};
 use crate::store::StoreError;
-use crate::store::payment::{
-    Change, Hold, Leased, OperationKind, OperationStatus, Row,
-};
+use crate::store::payment::{Change, Hold, Leased, OperationKind, OperationStatus, Row};
 
 /// How often an outcome is decided anew when the payment moved meanwhile.
 const DECISIONS: u32 = 8;
@@ -78,10 +76,8 @@ async fn submit(core: &Core, leased: &Leased) -> ProviderAnswer {
 
 async fn query(core: &Core, leased: &Leased) -> ProviderAnswer {
     let operation = &leased.operation;
-    let query = ProviderQuery {
-        kind: operation.kind,
-        provider_key: operation.provider_key.clone(),
-    };
+    let query =
+        ProviderQuery { kind: operation.kind, provider_key: operation.provider_key.clone() };
     let provider = core.parts.provider.clone();
     ask(core, leased, "query", async move { provider.query(&query).await }).await
 }
@@ -140,11 +136,7 @@ async fn record(core: &Arc<Core>, mut leased: Leased, found: Found) -> Result<()
 
 /// Applies a transition; a store that cannot be used is tried again, because
 /// the provider's answer is in hand now and would have to be asked for anew.
-async fn commit(
-    core: &Core,
-    leased: &Leased,
-    transition: &Transition,
-) -> Result<(), StoreError> {
+async fn commit(core: &Core, leased: &Leased, transition: &Transition) -> Result<(), StoreError> {
     let mut attempt = 0;
     loop {
         let then = row(core, leased, transition);
@@ -208,7 +200,7 @@ fn row(core: &Core, leased: &Leased, transition: &Transition) -> Row {
     };
     let same = transition.operation == leased.operation.status
         && transition.proven.status == leased.payment.proven.status;
-    let attempts = if same { leased.attempts.saturating_add(1) } else { 0 };
+    let attempts = if same { leased.attempts.saturating_add(1) } else { 1 };
     // Never quite at once, so that a run of small numbers is no busy loop.
     let delay = base / 4 + full_jitter(base, cap, attempts, rand::random());
     Row::Again { at: core.now().saturating_add(micros(delay)), attempts }

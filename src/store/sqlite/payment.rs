@@ -14,13 +14,19 @@ use uuid::Uuid;
 use self::rows::{blob, damaged, operation_columns, payment_columns};
 use super::SqliteStore;
 use crate::store::StoreError;
+use crate::store::ledger::LACKS_BALANCE;
 use crate::store::payment::{
     Backlog, Change, Claim, Claimed, Key, KeyRecord, Leased, Listing, OperationRecord,
     OperationStatus, PaymentRecord, PaymentStore, Row, Task,
 };
 
-const PAYMENT: &str =
-    concat!("SELECT ", payment_columns!(), " FROM payment AS p WHERE p.id = ?1");
+const PAYMENT: &str = concat!("SELECT ", payment_columns!(), " FROM payment AS p WHERE p.id = ?1");
+
+const CHARGE: &str = concat!(
+    "SELECT ",
+    operation_columns!(),
+    " FROM operation AS o WHERE o.payment_id = ?1 AND o.kind = 1"
+);
 
 const OPERATION: &str =
     concat!("SELECT ", operation_columns!(), " FROM operation AS o WHERE o.id = ?1");
@@ -50,49 +56,70 @@ const LEASED: &str = concat!(
 impl PaymentStore for SqliteStore {
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         let claimed = self
-            .writer
             .write("payment.claim", move |connection| Box::pin(claim::claim(connection, claim)))
             .await;
         match claimed {
-            Err(StoreError::Conflict(claim::NO_BALANCE)) => Ok(Claimed::InsufficientBalance),
+            // It must roll the claim back, so it could not be an answer inside it.
+            Err(StoreError::Conflict(LACKS_BALANCE)) => Ok(Claimed::InsufficientBalance),
             claimed => claimed,
         }
     }
 
     async fn key(&self, key: &Key) -> Result<Option<KeyRecord>, StoreError> {
-        let row = sqlx::query(claim::KEY)
-            .bind(key.account.as_str())
-            .bind(key.method.as_str())
-            .bind(&key.key)
-            .fetch_optional(&self.readers)
-            .await?;
-        row.as_ref().map(claim::key_record).transpose()
+        self.read("payment.key", async {
+            let row = sqlx::query(claim::KEY)
+                .bind(key.account.as_str())
+                .bind(key.method.as_str())
+                .bind(&key.key)
+                .fetch_optional(&self.readers)
+                .await?;
+            row.as_ref().map(claim::key_record).transpose()
+        })
+        .await
     }
 
     async fn payment(&self, id: Uuid) -> Result<Option<PaymentRecord>, StoreError> {
-        let row = sqlx::query(PAYMENT).bind(blob(&id)).fetch_optional(&self.readers).await?;
-        row.as_ref().map(rows::payment).transpose()
+        self.read("payment.get", async {
+            let row = sqlx::query(PAYMENT).bind(blob(&id)).fetch_optional(&self.readers).await?;
+            row.as_ref().map(rows::payment).transpose()
+        })
+        .await
     }
 
     async fn operation(&self, id: Uuid) -> Result<Option<OperationRecord>, StoreError> {
-        let row = sqlx::query(OPERATION).bind(blob(&id)).fetch_optional(&self.readers).await?;
-        row.as_ref().map(rows::operation).transpose()
+        self.read("payment.operation", async {
+            let row = sqlx::query(OPERATION).bind(blob(&id)).fetch_optional(&self.readers).await?;
+            row.as_ref().map(rows::operation).transpose()
+        })
+        .await
+    }
+
+    async fn charge(&self, payment: Uuid) -> Result<Option<OperationRecord>, StoreError> {
+        self.read("payment.charge", async {
+            let row =
+                sqlx::query(CHARGE).bind(blob(&payment)).fetch_optional(&self.readers).await?;
+            row.as_ref().map(rows::operation).transpose()
+        })
+        .await
     }
 
     async fn list(&self, listing: &Listing) -> Result<Vec<PaymentRecord>, StoreError> {
-        let wanted: i64 = match listing.statuses.as_slice() {
-            [] => i64::MAX,
-            statuses => statuses.iter().fold(0, |bits, status| bits | 1 << *status as u8),
-        };
-        let before = listing.before.unwrap_or(Uuid::max());
-        let rows = sqlx::query(LIST)
-            .bind(listing.account.as_str())
-            .bind(blob(&before))
-            .bind(wanted)
-            .bind(i64::from(listing.limit))
-            .fetch_all(&self.readers)
-            .await?;
-        rows.iter().map(rows::payment).collect()
+        self.read("payment.list", async {
+            let wanted: i64 = match listing.statuses.as_slice() {
+                [] => i64::MAX,
+                statuses => statuses.iter().fold(0, |bits, status| bits | 1 << *status as u8),
+            };
+            let before = listing.before.unwrap_or(Uuid::max());
+            let rows = sqlx::query(LIST)
+                .bind(listing.account.as_str())
+                .bind(blob(&before))
+                .bind(wanted)
+                .bind(i64::from(listing.limit))
+                .fetch_all(&self.readers)
+                .await?;
+            rows.iter().map(rows::payment).collect()
+        })
+        .await
     }
 
     async fn lease(
@@ -103,94 +130,95 @@ impl PaymentStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Leased>, StoreError> {
         let owner = owner.to_owned();
-        self.writer
-            .write("payment.lease", move |connection| {
-                Box::pin(lease(connection, owner, now, until, limit))
-            })
-            .await
+        self.write("payment.lease", move |connection| {
+            Box::pin(lease(connection, owner, now, until, limit))
+        })
+        .await
     }
 
     async fn mark_submitting(&self, leased: &Leased, now: i64) -> Result<(), StoreError> {
         let leased = leased.clone();
-        self.writer
-            .write("payment.submitting", move |connection| {
-                Box::pin(async move { outcome::mark_submitting(connection, &leased, now).await })
-            })
-            .await
+        self.write("payment.submitting", move |connection| {
+            Box::pin(async move { outcome::mark_submitting(connection, &leased, now).await })
+        })
+        .await
     }
 
     async fn record(&self, change: Change) -> Result<(), StoreError> {
-        self.writer
-            .write("payment.record", move |connection| Box::pin(outcome::record(connection, change)))
-            .await
+        self.write("payment.record", move |connection| {
+            Box::pin(outcome::record(connection, change))
+        })
+        .await
     }
 
     async fn reschedule(&self, leased: &Leased, then: Row) -> Result<(), StoreError> {
         let (row, owner) = (leased.row, leased.owner.clone());
-        self.writer
-            .write("payment.reschedule", move |connection| {
-                Box::pin(async move { outcome::move_row(connection, row, &owner, then).await })
-            })
-            .await
+        self.write("payment.reschedule", move |connection| {
+            Box::pin(async move { outcome::move_row(connection, row, &owner, then).await })
+        })
+        .await
     }
 
     async fn hasten(&self, payment: Uuid, now: i64) -> Result<(), StoreError> {
-        self.writer
-            .write("payment.hasten", move |connection| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "UPDATE outbox SET hastened = lease_until > ?2, next_at = CASE \
+        self.write("payment.hasten", move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE outbox SET hastened = lease_until > ?2, next_at = CASE \
                          WHEN lease_until > ?2 THEN next_at ELSE 0 END \
                          WHERE payment_id = ?1 AND task = ?3",
-                    )
-                    .bind(blob(&payment))
-                    .bind(now)
-                    .bind(Task::Drive as i64)
-                    .execute(connection)
-                    .await?;
-                    Ok(())
-                })
+                )
+                .bind(blob(&payment))
+                .bind(now)
+                .bind(Task::Drive as i64)
+                .execute(connection)
+                .await?;
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     async fn next_due(&self) -> Result<Option<i64>, StoreError> {
-        let row = sqlx::query("SELECT min(next_at) AS due FROM outbox")
-            .fetch_one(&self.readers)
-            .await?;
-        Ok(row.try_get("due")?)
+        self.read("payment.next_due", async {
+            let row = sqlx::query("SELECT min(next_at) AS due FROM outbox")
+                .fetch_one(&self.readers)
+                .await?;
+            Ok(row.try_get("due")?)
+        })
+        .await
     }
 
     async fn recover(&self, now: i64) -> Result<u64, StoreError> {
-        self.writer
-            .write("payment.recover", move |connection| Box::pin(recover(connection, now)))
-            .await
+        self.write("payment.recover", move |connection| Box::pin(recover(connection, now))).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        let row = sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
-            .fetch_one(&self.readers)
-            .await?;
-        let depth: i64 = row.try_get("depth")?;
-        Ok(Backlog { depth: depth.unsigned_abs(), oldest: row.try_get("oldest")? })
+        self.read("payment.backlog", async {
+            let row =
+                sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
+                    .fetch_one(&self.readers)
+                    .await?;
+            let depth: i64 = row.try_get("depth")?;
+            Ok(Backlog { depth: depth.unsigned_abs(), oldest: row.try_get("oldest")? })
+        })
+        .await
     }
 
     async fn forget_keys(&self, before: i64) -> Result<u64, StoreError> {
-        self.writer
-            .write("payment.forget_keys", move |connection| {
-                Box::pin(async move {
-                    // A bounded bite: other writers wait behind it.
-                    let gone = sqlx::query(
-                        "DELETE FROM idempotency WHERE (account, method, key) IN (SELECT account, \
+        self.write("payment.forget_keys", move |connection| {
+            Box::pin(async move {
+                // A bounded bite: other writers wait behind it.
+                let gone = sqlx::query(
+                    "DELETE FROM idempotency WHERE (account, method, key) IN (SELECT account, \
                          method, key FROM idempotency WHERE created_at < ?1 LIMIT 500)",
-                    )
-                    .bind(before)
-                    .execute(connection)
-                    .await?;
-                    Ok(gone.rows_affected())
-                })
+                )
+                .bind(before)
+                .execute(connection)
+                .await?;
+                Ok(gone.rows_affected())
             })
-            .await
+        })
+        .await
     }
 }
 
@@ -244,12 +272,13 @@ async fn recover(connection: &mut SqliteConnection, now: i64) -> Result<u64, Sto
     .bind(now)
     .execute(&mut *connection)
     .await?;
-    let unknown = sqlx::query("UPDATE operation SET status = ?2, updated_at = ?3 WHERE status = ?1")
-        .bind(OperationStatus::Submitting as i64)
-        .bind(OperationStatus::Unknown as i64)
-        .bind(now)
-        .execute(&mut *connection)
-        .await?;
+    let unknown =
+        sqlx::query("UPDATE operation SET status = ?2, updated_at = ?3 WHERE status = ?1")
+            .bind(OperationStatus::Submitting as i64)
+            .bind(OperationStatus::Unknown as i64)
+            .bind(now)
+            .execute(&mut *connection)
+            .await?;
     sqlx::query(
         "UPDATE outbox SET lease_owner = '', lease_until = 0, next_at = ?1 WHERE lease_until > 0",
     )

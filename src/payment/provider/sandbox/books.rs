@@ -137,10 +137,7 @@ pub struct Books {
 
 /// Reads the books as they will be found by whoever asks next: what time has
 /// decided is counted.
-pub(super) async fn read(
-    connection: &mut SqliteConnection,
-    now: i64,
-) -> Result<Books, StoreError> {
+pub(super) async fn read(connection: &mut SqliteConnection, now: i64) -> Result<Books, StoreError> {
     let mut books = Books::default();
     let rows = sqlx::query("SELECT * FROM charge ORDER BY key").fetch_all(&mut *connection).await?;
     for row in rows {

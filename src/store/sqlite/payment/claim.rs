@@ -33,12 +33,7 @@ pub(super) async fn claim(
                 return Ok(Claimed::Moved);
             }
             if let Some(transfer) = reservation {
-                // The only conflict that a new transfer can meet.
-                match ledger::post(connection, transfer).await {
-                    Ok(_) => {}
-                    Err(StoreError::Conflict(_)) => return Err(StoreError::Conflict(NO_BALANCE)),
-                    Err(error) => return Err(error),
-                }
+                ledger::post(connection, transfer).await?;
             }
             (*kind, *minor_units, None)
         }
@@ -62,10 +57,6 @@ pub(super) async fn claim(
     insert_key(connection, &claim).await?;
     Ok(Claimed::New)
 }
-
-/// What [`StoreError::Conflict`] says when the payee lacks a refund's money: it
-/// must roll the claim back, so it cannot be a [`Claimed`] inside it.
-pub(super) const NO_BALANCE: &str = "the payee lacks the money";
 
 async fn known(
     connection: &mut SqliteConnection,

@@ -24,7 +24,9 @@ pub(super) async fn record(
             ledger::put_hold(connection, account, *currency, change.payment_id, *minor_units)
                 .await?;
         }
-        Hold::Release => ledger::release_hold(connection, change.payment_id).await?,
+        Hold::Release => {
+            ledger::release_hold(connection, change.payment_id).await?;
+        }
     }
     if change.receipt {
         let trace = trace(connection, change.row).await?;
