@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What a layer learns it leaves in the request's extensions for those inside
-//! of it: `Connection`, `TraceId`, `Method`, `Deadline`, the caller, the
+//! of it: `Connection`, `Method`, `Deadline`, the caller, the
 //! `Permit`.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tower::Layer;
 use crate::config::schema::Traffic;
 use crate::traffic::canonical::{Canonical, CanonicalLayer};
 use crate::traffic::deadline::{DeadlineLayer, Timeout};
-use crate::traffic::enrich::{Enrich, EnrichLayer};
+use crate::traffic::enrich::{Enrich, EnrichLayer, TraceOf};
 use crate::traffic::methods::Methods;
 use crate::traffic::panic::{PanicGuard, PanicLayer};
 use crate::traffic::rate::{FrameLimits, PrincipalOf, Rate, RateLayer, Share};
@@ -43,11 +43,18 @@ pub struct Layers {
     pub shares: FrameLimits,
     /// How the proven principal is found behind authentication.
     pub principal: PrincipalOf,
+    /// Tells the trace of the call that is being polled.
+    pub trace: TraceOf,
 }
 
 impl Layers {
     /// As configured.
-    pub fn new(traffic: &Traffic, methods: Arc<Methods>, principal: PrincipalOf) -> Self {
+    pub fn new(
+        traffic: &Traffic,
+        methods: Arc<Methods>,
+        principal: PrincipalOf,
+        trace: TraceOf,
+    ) -> Self {
         let places = Places::new(
             traffic.max_concurrent_calls,
             traffic.max_concurrent_streams,
@@ -62,7 +69,7 @@ impl Layers {
             streams: traffic.max_streams_per_principal,
         });
         let deadline = DeadlineLayer::new(traffic.default_deadline, traffic.max_deadline);
-        Self { methods, deadline, places, shares, principal }
+        Self { methods, deadline, places, shares, principal, trace }
     }
 
     /// Puts them and the two of `security` around the services. The trace layer
@@ -78,6 +85,6 @@ impl Layers {
         let shed = ShedLayer::new(self.places.clone()).layer(authenticated);
         let timed = self.deadline.layer(shed);
         let canonical = CanonicalLayer::new(self.methods.clone()).layer(timed);
-        EnrichLayer.layer(PanicLayer.layer(canonical))
+        EnrichLayer::new(self.trace).layer(PanicLayer.layer(canonical))
     }
 }

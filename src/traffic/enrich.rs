@@ -36,25 +36,28 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The trace of a request; the trace layer puts it into the extensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceId(pub [u8; 16]);
-
-impl std::fmt::Display for TraceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
+/// The trace of the call that is being polled, 32 hexadecimal digits. Asked for
+/// only when a call fails, from within the trace layer.
+pub type TraceOf = fn() -> Option<String>;
 
 /// Puts [`Enrich`] around a service.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct EnrichLayer;
+#[derive(Debug, Clone, Copy)]
+pub struct EnrichLayer {
+    trace: TraceOf,
+}
+
+impl EnrichLayer {
+    /// Names the traces that `trace` tells.
+    pub fn new(trace: TraceOf) -> Self {
+        Self { trace }
+    }
+}
 
 impl<S> Layer<S> for EnrichLayer {
     type Service = Enrich<S>;
 
     fn layer(&self, inner: S) -> Enrich<S> {
-        Enrich { inner }
+        Enrich { inner, trace: self.trace }
     }
 }
 
@@ -62,6 +65,7 @@ impl<S> Layer<S> for EnrichLayer {
 #[derive(Debug, Clone)]
 pub struct Enrich<S> {
     inner: S,
+    trace: TraceOf,
 }
 
 impl<S, T, B> Service<Request<T>> for Enrich<S>
@@ -77,8 +81,7 @@ where
     }
 
     fn call(&mut self, request: Request<T>) -> Self::Future {
-        let trace = request.extensions().get().copied();
-        ResponseFuture { inner: self.inner.call(request), trace }
+        ResponseFuture { inner: self.inner.call(request), trace: self.trace }
     }
 }
 
@@ -88,7 +91,7 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        trace: Option<TraceId>,
+        trace: TraceOf,
     }
 }
 
@@ -114,7 +117,7 @@ pin_project! {
     pub struct Enriched<B> {
         #[pin]
         inner: Option<B>,
-        trace: Option<TraceId>,
+        trace: TraceOf,
     }
 }
 
@@ -153,15 +156,15 @@ impl<B: Body<Data = Bytes, Error = Status>> Body for Enriched<B> {
 }
 
 /// Completes the status in headers or trailers, if there is one that failed.
-fn complete(headers: &mut HeaderMap, trace: Option<TraceId>) {
+fn complete(headers: &mut HeaderMap, trace: TraceOf) {
     let Some(status) = headers.get(Status::GRPC_STATUS) else { return };
     if status == "0" {
         return;
     }
     match headers.get(Status::GRPC_STATUS_DETAILS) {
-        None => describe(headers, trace),
+        None => describe(headers, trace()),
         Some(details) => {
-            if let Some(more) = trace.and_then(|trace| with_trace(details, trace)) {
+            if let Some(more) = trace().and_then(|trace| with_trace(details, trace)) {
                 headers.insert(Status::GRPC_STATUS_DETAILS, more);
             }
         }
@@ -169,7 +172,7 @@ fn complete(headers: &mut HeaderMap, trace: Option<TraceId>) {
 }
 
 /// Details for a status that has none.
-fn describe(headers: &mut HeaderMap, trace: Option<TraceId>) {
+fn describe(headers: &mut HeaderMap, trace: Option<String>) {
     let Some(status) = Status::from_header_map(headers) else { return };
     let (code, reason) = classify(status.code(), status.message());
     let mut details = ErrorDetails::new();
@@ -177,7 +180,7 @@ fn describe(headers: &mut HeaderMap, trace: Option<TraceId>) {
         details.set_error_info(reason.as_str(), DOMAIN, std::collections::HashMap::new());
     }
     if let Some(trace) = trace {
-        details.set_request_info(trace.to_string(), "");
+        details.set_request_info(trace, "");
     }
     let full = Status::with_error_details(code, status.message(), details);
     if full.details().len() <= MAX_DETAILS {
@@ -189,9 +192,9 @@ fn describe(headers: &mut HeaderMap, trace: Option<TraceId>) {
 /// The details with the trace behind them. Encoded messages of one type that
 /// stand one after another are one message with both their lists: nothing needs
 /// to be decoded. `None` when they are full or not readable.
-fn with_trace(details: &HeaderValue, trace: TraceId) -> Option<HeaderValue> {
+fn with_trace(details: &HeaderValue, trace: String) -> Option<HeaderValue> {
     let mut bytes = BASE64.decode(details.as_bytes()).ok()?;
-    let info = ErrorDetails::with_request_info(trace.to_string(), "");
+    let info = ErrorDetails::with_request_info(trace, "");
     bytes.extend_from_slice(Status::with_error_details(Code::Ok, "", info).details());
     (bytes.len() <= MAX_DETAILS)
         .then(|| HeaderValue::from_maybe_shared(Bytes::from(BASE64.encode(bytes))).ok())
@@ -251,7 +254,7 @@ mod tests {
     use super::*;
     use crate::refusal::Refusal;
 
-    fn completed(status: Status, trace: Option<TraceId>) -> Status {
+    fn completed(status: Status, trace: TraceOf) -> Status {
         let mut headers = status_trailers(&status);
         complete(&mut headers, trace);
         Status::from_header_map(&headers).expect("a status")
@@ -261,21 +264,20 @@ mod tests {
     fn what_tonic_cannot_decode_is_the_callers_fault() {
         let status =
             Status::internal("failed to decode Protobuf message: Frame.body: invalid string value");
-        let status = completed(status, None);
+        let status = completed(status, || None);
         assert_eq!(status.code(), Code::InvalidArgument);
         let info = status.get_details_error_info().expect("error info");
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("MALFORMED_MESSAGE", "simpul"));
 
         let large = "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes";
-        let info = completed(Status::out_of_range(large), None).get_details_error_info();
+        let info = completed(Status::out_of_range(large), || None).get_details_error_info();
         assert_eq!(info.map(|info| info.reason).as_deref(), Some("MESSAGE_TOO_LARGE"));
     }
 
     #[test]
     fn the_trace_is_added_and_what_was_there_stays() {
-        let trace = TraceId([0xab; 16]);
         let ours = Refusal::not_found("room").retry_after(std::time::Duration::from_secs(1));
-        let status = completed(ours.into(), Some(trace));
+        let status = completed(ours.into(), || Some("ab".repeat(16)));
         assert_eq!(status.code(), Code::NotFound);
         assert_eq!(status.message(), "no such room");
         let details = status.get_error_details();
@@ -288,10 +290,10 @@ mod tests {
     #[test]
     fn details_stay_within_their_bound_and_success_is_left_alone() {
         let full = Status::with_details(Code::Internal, "x", vec![0; MAX_DETAILS].into());
-        assert_eq!(completed(full, Some(TraceId([1; 16]))).details().len(), MAX_DETAILS);
+        assert_eq!(completed(full, || Some("ab".repeat(16))).details().len(), MAX_DETAILS);
         let mut headers = HeaderMap::new();
         headers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-        complete(&mut headers, Some(TraceId([1; 16])));
+        complete(&mut headers, || Some("ab".repeat(16)));
         assert_eq!(headers.len(), 1);
     }
 }
