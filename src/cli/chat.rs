@@ -76,14 +76,17 @@ impl Chat {
             progressed: false,
         };
         let mut patience = Patience::new(Duration::from_secs(30));
+        let mut met = false;
         loop {
             let end = session.run().await?;
-            if session.progressed {
+            if std::mem::take(&mut session.progressed) {
                 patience.reset();
-                session.progressed = false;
+                met = true;
             }
             match end {
                 End::Done => return Ok(session.worst),
+                // A node that was never there is not waited for.
+                End::Lost(why) if !met => return Err(why),
                 End::Lost(why) => {
                     session.tell("RECONNECTING", why.message())?;
                     if !patience.wait().await {

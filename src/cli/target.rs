@@ -14,7 +14,6 @@ use super::contexts::{self, Context};
 use super::credentials::Credential;
 use super::failure::Failure;
 use super::client::Client;
-use crate::config;
 
 /// What a running node writes into its data directory once it is ready.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,7 +23,7 @@ pub struct NodeFile {
     /// Its stable name.
     pub node_id: String,
     /// This run of it.
-    pub incarnation: String,
+    pub incarnation: u64,
     /// The address of the public listener, as bound.
     pub public: String,
     /// The address of the admin listener, as bound.
@@ -106,20 +105,14 @@ impl Target {
             (None, None) => None,
             _ => return Err(Failure::usage("a client certificate needs both --cert and --key")),
         };
-        let flags_prove = global.token.is_some()
-            || global.token_file.is_some()
-            || global.as_principal.is_some();
-        let credential = if flags_prove {
-            Credential::from_flags(global, data_dir)
+        // What a flag says of the caller stands above everything in a context.
+        let said = global.token_file.is_some() || global.as_principal.is_some();
+        let (token_file, as_principal) = if said {
+            (global.token_file.clone(), global.as_principal.clone())
         } else {
-            Credential::choose(
-                None,
-                context.token_file,
-                context.as_principal,
-                data_dir,
-                &global.roles,
-            )
+            (context.token_file, context.as_principal)
         };
+        let credential = Credential::choose(global, token_file, as_principal, data_dir)?;
         let on_behalf_of = match &global.on_behalf_of {
             None => None,
             Some(who) => Some(
@@ -161,7 +154,7 @@ pub fn data_dir(global: &Global) -> PathBuf {
         return PathBuf::from(dir);
     }
     super::configuration::load(global, &[])
-        .map_or_else(|_| PathBuf::from("simpul-data"), |loaded: config::Config| loaded.data_dir)
+        .map_or_else(|_| PathBuf::from("simpul-data"), |loaded| loaded.config.data_dir)
 }
 
 /// The context to begin with: the one that was named; the current one unless a
@@ -270,7 +263,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let node = |pid: u32| {
             let json = serde_json::json!({
-                "pid": pid, "node_id": "n", "incarnation": "i", "public": "0.0.0.0:7443",
+                "pid": pid, "node_id": "n", "incarnation": 3, "public": "0.0.0.0:7443",
                 "mesh": null, "admin": "127.0.0.1:7445", "ca_file": dir.path().join("ca.pem"),
             });
             std::fs::write(dir.path().join("node.json"), json.to_string()).expect("written");
