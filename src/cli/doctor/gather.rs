@@ -98,7 +98,7 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
         }
         facts.audit_problem = audit_problem(dir, &config.telemetry.audit_file);
         if let Ok(path) = location::file(config.store.url.expose_secret(), dir) {
-            facts.database = database::look(&path, sqlite::newest_schema(), facts.now).await;
+            facts.database = database::look(&path, sqlite::newest(), facts.now).await;
         }
     }
     facts.certificate = certificate.and_then(|file| certificate_of(&file));
