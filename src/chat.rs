@@ -5,6 +5,17 @@
 //! decides by the room's rules, appends with others in one commit, and answers
 //! with [`Published`] once that is durable.
 
+mod log;
+pub mod metrics;
+mod owner;
+pub mod receipts;
+pub mod rules;
+pub mod service;
+mod session;
+pub mod start;
+pub mod stream;
+pub mod wire;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,6 +24,10 @@ use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::refusal::Refusal;
 use crate::store::chat::{RoomId, RoomRole};
+
+pub use metrics::ChatMetrics;
+pub use start::Chat;
+pub use stream::ChatRoute;
 
 /// What somebody wants appended to a room.
 #[derive(Debug, Clone)]
@@ -91,4 +106,39 @@ pub trait Router: Send + Sync + std::fmt::Debug {
 
     /// Deletes a room, for an owner of it.
     async fn delete_room(&self, room: RoomId, sender: Principal) -> Result<(), Refusal>;
+}
+
+/// What a member has of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomAccess {
+    /// What it may do.
+    pub role: RoomRole,
+    /// The newest entry's seq.
+    pub head: u64,
+    /// What people see.
+    pub title: String,
+    /// Who created the room.
+    pub created_by: Principal,
+    /// Microseconds since 1970.
+    pub created_at: i64,
+}
+
+/// Answers who may read a room, as fresh as reading asks for (at most a second
+/// old).
+#[async_trait]
+pub trait RoomsView: Send + Sync + std::fmt::Debug {
+    /// What the principal has of the room; `None` for who is no member, and
+    /// where there is no such room: the two look alike from outside.
+    async fn access(
+        &self,
+        room: &RoomId,
+        principal: &Principal,
+    ) -> Result<Option<RoomAccess>, Refusal>;
+}
+
+/// Limits how many frames a principal sends on its streams.
+pub trait FrameLimit: Send + Sync + std::fmt::Debug {
+    /// Takes a place for one frame, or says when to go on: the frame is then
+    /// refused and not executed.
+    fn take(&self, principal: &Principal) -> Result<(), std::time::Duration>;
 }

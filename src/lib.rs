@@ -5,11 +5,13 @@
 //! direction of the imports between them.
 
 pub mod backoff;
+pub mod card;
 pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod fault;
 pub mod id;
 pub mod money;
 pub mod node;

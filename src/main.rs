@@ -1,3 +1,5 @@
 //! The `simpul` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    simpul::cli::main()
+}

@@ -54,6 +54,8 @@ reasons! {
     MessageTooLarge = "MESSAGE_TOO_LARGE", OutOfRange;
     /// The request's headers lack `te: trailers`.
     MissingTe = "MISSING_TE", InvalidArgument;
+    /// The message is compressed in a way that the node does not take.
+    CompressionUnsupported = "COMPRESSION_UNSUPPORTED", Unimplemented;
     /// No such method, or not asked for with POST on its exact path.
     UnknownMethod = "UNKNOWN_METHOD", Unimplemented;
     /// Neither a client certificate nor a bearer token was given.

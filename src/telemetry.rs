@@ -1,1 +1,173 @@
-//! Logs, traces, metrics.
+//! Logs, traces, metrics: one `tracing` pipeline and one metrics registry.
+//!
+//! Never in any of them: headers, tokens, secrets, card numbers, bodies. The
+//! layer and the formatter here take no such thing; whoever logs elsewhere
+//! keeps to it.
+//!
+//! Without an exporter, spans are switched off at their callsites, so that they
+//! cost an atomic load; the trace id of a call is then kept by [`context`]
+//! alone, and log lines have it all the same.
+
+pub mod context;
+mod exporter;
+mod logs;
+mod methods;
+pub mod metrics;
+mod otel;
+pub mod red;
+pub mod trace;
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use prometheus_client::registry::Registry;
+use tracing::level_filters::LevelFilter;
+use tracing::{Dispatch, Level, Metadata};
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry as Spans};
+
+use crate::config::schema::{LogFormat, Telemetry as Config};
+
+pub use context::{TraceContext, trace_id};
+
+/// Which process it is, for the resource of its traces.
+#[derive(Debug, Clone, Copy)]
+pub struct Instance<'a> {
+    /// The node's stable id.
+    pub node_id: &'a str,
+    /// This start of it.
+    pub incarnation: &'a str,
+}
+
+/// Why there is no telemetry.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// RUST_LOG or telemetry.log is not a list of directives.
+    #[error("the log filter is not a list of directives, as in info,simpul::chat=debug")]
+    Filter,
+    /// The process has a pipeline already; it stays in force.
+    #[error("the process has a log pipeline already")]
+    Installed,
+}
+
+/// What is to be kept until the process ends.
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+    spans: Arc<exporter::SpanCounts>,
+    propagates: bool,
+}
+
+/// Installs the pipeline for the whole process. Call it inside the runtime: the
+/// exporter's connection lives there.
+pub fn init(
+    config: &Config,
+    instance: Instance<'_>,
+    env: &[(String, String)],
+) -> Result<Telemetry, TelemetryError> {
+    let human = match config.log_format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let (dispatch, telemetry, warnings) = build(config, instance, env, human, std::io::stderr)?;
+    dispatch.try_init().map_err(|_| TelemetryError::Installed)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(telemetry)
+}
+
+/// The pipeline, uninstalled, and what is wrong with the variables.
+fn build<W>(
+    config: &Config,
+    instance: Instance<'_>,
+    env: &[(String, String)],
+    human: bool,
+    writer: W,
+) -> Result<(Dispatch, Telemetry, Vec<String>), TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let directives = env
+        .iter()
+        .rev()
+        .find(|(name, value)| name == "RUST_LOG" && !value.is_empty())
+        .map_or(config.log.as_str(), |(_, value)| value.as_str());
+    let filter = EnvFilter::try_new(directives).map_err(|_| TelemetryError::Filter)?;
+    let debugging = filter.max_level_hint().is_none_or(|level| level >= LevelFilter::DEBUG);
+    let (settings, mut warnings) = otel::Settings::of(env);
+    let spans = Arc::new(exporter::SpanCounts::default());
+    let propagates = otel::propagates(env, &mut warnings);
+    let provider = settings
+        .and_then(|settings| exporter::provider(settings, instance, spans.clone(), &mut warnings));
+
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(human && std::io::stderr().is_terminal())
+        .event_format(logs::Lines { human })
+        .with_filter(filter.and(filter_fn(move |metadata| metadata.is_event() || debugging)));
+    let traces = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("simpul"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(filter_fn(exported))
+    });
+    let dispatch = Dispatch::new(Spans::default().with(lines).with(traces));
+    Ok((dispatch, Telemetry { provider, spans, propagates }, warnings))
+}
+
+/// Our own spans, and our own warnings as their events: what the libraries
+/// below say would trace the exporter's own connection, and itself.
+fn exported(metadata: &Metadata<'_>) -> bool {
+    let ours = metadata.target() == "simpul" || metadata.target().starts_with("simpul::");
+    let least = if metadata.is_span() { Level::INFO } else { Level::WARN };
+    ours && *metadata.level() <= least
+}
+
+impl Telemetry {
+    /// None: for tests that start nodes without a pipeline.
+    pub fn none() -> Self {
+        Self { provider: None, spans: Arc::default(), propagates: true }
+    }
+
+    /// Whether a caller's traceparent is taken (`OTEL_PROPAGATORS`).
+    pub fn propagates(&self) -> bool {
+        self.propagates
+    }
+
+    /// Whether traces leave the node.
+    pub fn exports(&self) -> bool {
+        self.provider.is_some()
+    }
+
+    /// Puts the exporter's counters into the registry.
+    pub fn register(&self, registry: &mut Registry) {
+        self.spans.register(registry);
+    }
+
+    /// Sends what waits, for at most this time, and stops exporting. Logs go
+    /// on. Not cancel safe: what waits is then lost.
+    pub async fn shutdown(self, within: Duration) {
+        let Some(provider) = self.provider else { return };
+        // The exporter's thread may hang in a connection: it is not waited for
+        // longer than the caller allows.
+        let stop = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(within));
+        match tokio::time::timeout(within, stop).await {
+            Ok(Ok(Ok(()))) => {}
+            _ => tracing::warn!("some spans were not exported before the end"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

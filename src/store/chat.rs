@@ -235,10 +235,12 @@ pub trait ChatStore: Send + Sync + std::fmt::Debug {
     /// are in the order of `parts`. A part is kept whole or not at all; a
     /// seq that is taken, or not the one after the head, is
     /// [`StoreError::Corrupt`] for the whole call: the appender's view is wrong.
+    /// A key that is taken is [`StoreError::Conflict`] for the whole call.
     async fn append(&self, parts: Vec<PartitionAppend>) -> Result<Vec<Appended>, StoreError>;
 
     /// Deletes a room with its entries, keys and members, fenced like an
-    /// append; the id stays taken.
+    /// append; the id stays taken. Deleting it again, or a room that never
+    /// was, changes nothing.
     async fn delete_room(
         &self,
         partition: u16,
@@ -279,6 +281,26 @@ pub trait ChatStore: Send + Sync + std::fmt::Debug {
         after: &str,
         limit: u32,
     ) -> Result<Vec<MemberRecord>, StoreError>;
+
+    /// One member of a room. Engines do this by the key; without that it is
+    /// found among all members.
+    async fn member(
+        &self,
+        partition: u16,
+        room: &str,
+        member: &Principal,
+    ) -> Result<Option<MemberRecord>, StoreError> {
+        const PAGE: u32 = 512;
+        let mut after = String::new();
+        loop {
+            let page = self.members(partition, room, &after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(None) };
+            last.member.as_str().clone_into(&mut after);
+            if let Some(found) = page.into_iter().find(|record| record.member == *member) {
+                return Ok(Some(found));
+            }
+        }
+    }
 
     /// The rooms of a principal with its role, by room id, after one of them.
     async fn rooms_of(

@@ -1,0 +1,120 @@
+//! Instructions per WhoAmI with a bearer token: the server's alone, by the
+//! difference of two runs, so that start and end cancel out.
+
+use std::path::Path;
+use std::process::Command;
+
+use simpul::cli::connect::{self, Channel, Target};
+use simpul::proto::identity::v1::WhoAmIRequest;
+use simpul::proto::identity::v1::identity_service_client::IdentityServiceClient;
+use tokio::net::TcpListener;
+use tonic::Request;
+
+use crate::process::{Node, Server, find, wait_for};
+
+const FEW: u32 = 500;
+const MANY: u32 = 4_500;
+
+async fn call(channel: Channel, token: &str, times: u32) {
+    let mut client = IdentityServiceClient::new(channel);
+    for _ in 0..times {
+        let mut request = Request::new(WhoAmIRequest {});
+        let value = format!("Bearer {token}").parse().expect("ASCII");
+        request.metadata_mut().insert("authorization", value);
+        client.who_am_i(request).await.expect("an answer");
+    }
+}
+
+fn collected(out: &Path) -> f64 {
+    let text = std::fs::read_to_string(out).expect("callgrind's file");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: ")));
+    line.expect("totals").trim().parse().expect("a number")
+}
+
+async fn simpul(times: u32, env: &[(&str, &str)]) -> f64 {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let out = scratch.path().join("out");
+    let file = format!("--callgrind-out-file={}", out.display());
+    let node = Node::start(&["valgrind", "-q", "--tool=callgrind", &file], env);
+    let token = node.cli(&["token", "--as", "alice", "--ttl", "1h"]);
+    call(node.channel().await, &token, times).await;
+    node.server.end();
+    collected(&out)
+}
+
+async fn bare(times: u32, token: &str) -> f64 {
+    let node = Node::start(&[], &[]);
+    let dir = tempfile::tempdir().expect("a directory");
+    for file in ["server.pem", "server-key.pem"] {
+        std::fs::copy(node.dir.path().join("dev").join(file), dir.path().join(file)).expect("copied");
+    }
+    let ca = std::fs::read(node.info["ca_file"].as_str().expect("a file")).expect("PEM");
+    let out = dir.path().join("out");
+    let child = Command::new("valgrind")
+        .args(["-q", "--tool=callgrind"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["bare-server"])
+        .arg(dir.path())
+        .spawn()
+        .expect("valgrind");
+    let server = Server { child };
+    let address = wait_for(&dir.path().join("address")).trim().to_owned();
+    let target =
+        Target { address, server_name: Some("localhost".to_owned()), ca_pem: Some(ca), identity: None };
+    let channel = connect::connect(&target).await.expect("a connection");
+    call(channel, token, times).await;
+    server.end();
+    collected(&out)
+}
+
+pub async fn run() {
+    if find("valgrind").is_none() {
+        println!("calls: LEFT OUT, valgrind is not here");
+        return;
+    }
+    let each = |few: f64, many: f64| (many - few) / f64::from(MANY - FEW);
+    let ours = each(simpul(FEW, &[]).await, simpul(MANY, &[]).await);
+    let token = {
+        let node = Node::start(&[], &[]);
+        node.cli(&["token", "--as", "alice", "--ttl", "1h"])
+    };
+    let theirs = each(bare(FEW, &token).await, bare(MANY, &token).await);
+    let collector = collector().await;
+    let traced: [(&str, &str); 2] =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", &collector), ("OTEL_TRACES_SAMPLER", "always_on")];
+    let traced = each(simpul(FEW, &traced).await, simpul(MANY, &traced).await);
+    println!("calls: instructions per WhoAmI, server only, by difference of {FEW} and {MANY} calls");
+    println!("| server | instructions | ÷ bare tonic |");
+    println!("|---|---|---|");
+    println!("| bare tonic over the same TLS | {theirs:.0} | 1 |");
+    println!("| all layers | {ours:.0} | {:.3} |", ours / theirs);
+    println!("| all layers, every call traced and exported | {traced:.0} | {:.3} |", traced / theirs);
+}
+
+/// An OTLP receiver that takes everything and keeps nothing.
+async fn collector() -> String {
+    use opentelemetry_proto::tonic::collector::trace::v1 as pb;
+    use pb::trace_service_server::{TraceService, TraceServiceServer};
+
+    struct Sink;
+    #[tonic::async_trait]
+    impl TraceService for Sink {
+        async fn export(
+            &self,
+            _: Request<pb::ExportTraceServiceRequest>,
+        ) -> Result<tonic::Response<pb::ExportTraceServiceResponse>, tonic::Status> {
+            Ok(tonic::Response::new(pb::ExportTraceServiceResponse::default()))
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    simpul::task::spawn("collector", async move {
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Sink));
+        server.serve_with_incoming(incoming).await.expect("it serves");
+    });
+    url
+}

@@ -1,0 +1,109 @@
+//! `simpul chat`: a room in a terminal, in a pipe, or as a feed.
+//!
+//! Three ways, one stream. With a terminal it shows the room and sends what is
+//! typed. Without one it sends each line of its input and ends when all are
+//! acknowledged. With `--count` or `--follow` it only reads and does not look
+//! at its input. A lost connection is taken up again: reading goes on after the
+//! last seq that was shown ([`feed`]), and what was not acknowledged is sent
+//! again under its old id ([`outbox`]), so that nothing is lost or doubled.
+
+mod feed;
+mod outbox;
+mod session;
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::env::Env;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::retry::Patience;
+use feed::{Feed, From};
+use outbox::Outbox;
+use session::{End, Session};
+
+/// Read and write in a room
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  simpul chat lobby --as alice\n  \
+    printf 'halo\\napa kabar\\n' | simpul chat lobby --as alice\n  \
+    simpul chat lobby --as bob --from earliest --count 2\n  \
+    simpul chat lobby --as bob --from cursor 41 --follow --output json")]
+pub struct Chat {
+    /// The room
+    #[arg(value_name = "ROOM")]
+    room: String,
+    /// Where reading begins: earliest, latest, cursor N (after this seq), last N
+    #[arg(long, value_names = ["WHERE", "N"], num_args = 1..=2)]
+    from: Vec<String>,
+    /// Show so many messages, then end; the input is not looked at
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Show messages as they come; the input is not looked at
+    #[arg(long, short)]
+    follow: bool,
+    /// With --count or --follow: show changes of the room and its members too
+    #[arg(long)]
+    events: bool,
+    /// The beginning of the ids of what is sent; made up when left out. The same
+    /// beginning with the same lines does not send them twice
+    #[arg(long, value_name = "TEXT")]
+    id: Option<String>,
+}
+
+impl Chat {
+    /// Reads, sends, comes back after losses, until the end.
+    pub async fn run(self, env: &Env) -> Result<Exit, Failure> {
+        let from = From::parse(&self.from)?;
+        let reads_only = self.count.is_some() || self.follow;
+        let interactive = !reads_only && std::io::stdin().is_terminal();
+        let shows = reads_only || interactive || from.is_some();
+        let prefix = self.id.unwrap_or_else(|| crate::id::fresh().simple().to_string());
+        if !crate::id::is_client_key(&format!("{prefix}-{}", u32::MAX)) {
+            return Err(Failure::usage("--id must have 1 to 53 characters of A-Z a-z 0-9 . _ -"));
+        }
+        let feed = Feed::new(from, shows, self.events || interactive, self.count);
+        let mut session = Session {
+            env,
+            room: self.room,
+            feed: if reads_only { feed.without_input() } else { feed },
+            outbox: Outbox::new(prefix),
+            input: if reads_only { None } else { Some(session::lines()) },
+            interactive,
+            worst: Exit::Done,
+            progressed: false,
+        };
+        let mut patience = Patience::new(Duration::from_secs(30));
+        let mut met = false;
+        loop {
+            let end = session.run().await?;
+            if std::mem::take(&mut session.progressed) {
+                patience.reset();
+                met = true;
+            }
+            match end {
+                End::Done => return Ok(session.worst),
+                // A node that was never there is not waited for.
+                End::Lost(why) if !met => return Err(why),
+                End::Lost(why) => {
+                    session.tell("RECONNECTING", why.message())?;
+                    if !patience.wait().await {
+                        return Err(session.give_up(why));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A line about the stream itself: stderr for people, an object for scripts.
+fn tell(env: &Env, kind: &str, room: &str, text: &str) -> Result<(), Failure> {
+    if env.output.is_json() {
+        let line = json!({"type": "notice", "kind": kind, "room_id": room, "text": text});
+        return env.output.raw(&line.to_string());
+    }
+    super::output::complain(&format!("* {}: {}", kind.to_lowercase(), super::text::plain(text)));
+    Ok(())
+}

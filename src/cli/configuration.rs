@@ -1,0 +1,60 @@
+//! The configuration as the flags ask for it. In a file of its own because
+//! client commands too ask it for the data directory.
+
+use super::args::Global;
+use super::failure::Failure;
+use crate::config::{self, LoadArgs, Loaded, Problems};
+
+/// Loads it: files, environment, and flags as the last word. `more` are keys
+/// that a command has flags of its own for.
+pub fn load(global: &Global, more: &[(&str, String)]) -> Result<Loaded, Problems> {
+    config::load(&arguments(global, more, std::env::vars_os()))
+}
+
+fn arguments(
+    global: &Global,
+    more: &[(&str, String)],
+    env: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+) -> LoadArgs {
+    let mut overrides = global.set.clone();
+    if let Some(dir) = &global.data_dir {
+        overrides.push(("data_dir".to_owned(), dir.display().to_string()));
+    }
+    overrides.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    LoadArgs {
+        profile: global.profile.clone(),
+        files: global.config.iter().cloned().collect(),
+        env_file: global.env_file.clone(),
+        // What is not UTF-8 is none of ours.
+        env: env
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        overrides,
+    }
+}
+
+/// All problems at once, as one failure.
+pub fn refuse(problems: &Problems) -> Failure {
+    Failure::usage(problems.to_string().trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_the_last_word_and_their_own_flags_the_very_last() {
+        let global = Global {
+            data_dir: Some("d".into()),
+            set: vec![("a.b".into(), "1".into())],
+            profile: Some("production".into()),
+            ..Global::default()
+        };
+        let env = [("X".into(), "y".into())].into_iter();
+        let args = arguments(&global, &[("listen.public", "[::]:1".into())], env);
+        let keys: Vec<&str> = args.overrides.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["a.b", "data_dir", "listen.public"]);
+        assert_eq!(args.profile.as_deref(), Some("production"));
+        assert_eq!(args.env, [("X".to_owned(), "y".to_owned())]);
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a node does not start.
+
+use crate::security::SecurityProblem;
+use crate::server::bind::BindError;
+use crate::store::StoreError;
+use crate::store::datadir::DataDirError;
+use crate::store::sqlite::location::LocationError;
+use crate::telemetry::TelemetryError;
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error("data_dir: {0}")]
+    DataDir(#[from] DataDirError),
+    /// Logs and traces.
+    #[error("telemetry.log: {0}")]
+    Telemetry(#[from] TelemetryError),
+    /// Certificates, keys and who is believed: everything that is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Security(Vec<SecurityProblem>),
+    /// Which database.
+    #[error("store.url: {0}")]
+    Location(#[from] LocationError),
+    /// The database.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// An address.
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    /// The contracts that the binary embeds do not fit together: our bug.
+    #[error("the embedded contracts: {0}")]
+    Contracts(String),
+    /// The system.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+impl StartError {
+    /// 64 for what the configuration must change, 69 for what is not to be had
+    /// now.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::DataDir(error) if error.is_temporary() => 69,
+            StartError::Store(StoreError::Unavailable(_))
+            | StartError::Bind(_)
+            | StartError::System(_) => 69,
+            _ => 64,
+        }
+    }
+}
+
+impl From<Vec<SecurityProblem>> for StartError {
+    fn from(problems: Vec<SecurityProblem>) -> Self {
+        StartError::Security(problems)
+    }
+}

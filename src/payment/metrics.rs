@@ -1,0 +1,96 @@
+//! What is counted of payments.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::store::payment::{Backlog, OperationKind};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    provider: &'static str,
+    operation: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    provider: &'static str,
+    call: &'static str,
+}
+
+/// The area's metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PaymentMetrics {
+    outcomes: Family<OutcomeLabels, Counter>,
+    calls: Family<CallLabels, Histogram>,
+    alarms: Counter,
+    depth: Gauge,
+    age: Gauge,
+}
+
+impl PaymentMetrics {
+    /// Makes and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            outcomes: Family::default(),
+            calls: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.001, 2.0, 15))
+            }),
+            alarms: Counter::default(),
+            depth: Gauge::default(),
+            age: Gauge::default(),
+        };
+        registry.register("payment_outcomes", "Answers of providers", metrics.outcomes.clone());
+        registry.register(
+            "payment_provider_call_seconds",
+            "How long calls to providers take",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "payment_alarms",
+            "Answers that an operator must look at",
+            metrics.alarms.clone(),
+        );
+        registry.register(
+            "payment_outbox_rows",
+            "Operations and receipts that are still to be done",
+            metrics.depth.clone(),
+        );
+        registry.register(
+            "payment_outbox_oldest_seconds",
+            "The age of the oldest of them",
+            metrics.age.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn outcome(
+        &self,
+        provider: &'static str,
+        operation: OperationKind,
+        result: &'static str,
+    ) {
+        let labels = OutcomeLabels { provider, operation: operation.as_str(), result };
+        self.outcomes.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn called(&self, provider: &'static str, call: &'static str, took: Duration) {
+        self.calls.get_or_create(&CallLabels { provider, call }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn alarm(&self) {
+        self.alarms.inc();
+    }
+
+    pub(super) fn backlog(&self, backlog: Backlog, now: i64) {
+        let age = backlog.oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0) / 1_000_000);
+        self.depth.set(i64::try_from(backlog.depth).unwrap_or(i64::MAX));
+        self.age.set(age);
+    }
+}

@@ -1,0 +1,252 @@
+//! The embedded provider: no real money, and every story a provider can tell.
+//!
+//! It keeps its own books in a file and on a connection of its own, as a remote
+//! provider would: the node's store and these books are never written in one
+//! transaction, so that everything that can go wrong between two systems can go
+//! wrong here. The token of the payment method says what happens. Everything is
+//! idempotent by provider key, and what settles by time settles by the clock,
+//! across restarts.
+
+mod books;
+mod token;
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use secrecy::ExposeSecret;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::Mutex;
+
+use self::books::{Charge, ChargeStatus};
+use self::token::Story;
+use super::{PaymentProvider, ProviderAnswer, ProviderQuery, ProviderRequest};
+use crate::clock::{self, Clock};
+use crate::store::StoreError;
+use crate::store::payment::{CaptureMode, NextAction, OperationKind};
+
+pub use books::{Books, ChargeEntry};
+
+/// The provider's name.
+pub const NAME: &str = "sandbox";
+
+/// How long a pending charge takes.
+const SETTLES_AFTER: Duration = Duration::from_secs(2);
+
+/// How long the payer may take to confirm.
+const ACTION_EXPIRES_AFTER: Duration = Duration::from_secs(3600);
+
+/// The provider. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    connection: Arc<Mutex<SqliteConnection>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Sandbox {
+    /// Opens or makes the books.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, Arc::new(clock::System)).await
+    }
+
+    /// Opens the books with a clock of the caller's.
+    pub async fn open_with(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        // Nobody else may read it; SQLite gives the files beside it its mode.
+        let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|error| StoreError::Unavailable(format!("cannot make the books: {error}")))?;
+        let mut connection = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .connect()
+            .await?;
+        sqlx::migrate!("src/payment/provider/sandbox/migrations")
+            .run(&mut connection)
+            .await
+            .map_err(|error| StoreError::Fault(error.to_string()))?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), clock })
+    }
+
+    /// Everything that it has booked, for tests and the doctor.
+    pub async fn books(&self) -> Result<Books, StoreError> {
+        let mut connection = self.connection.lock().await;
+        books::read(&mut connection, self.now()).await
+    }
+
+    /// What the payer does on the provider's page. Returns whether the charge
+    /// was waiting for it; a second time it was not.
+    pub async fn complete_action(
+        &self,
+        charge_key: &str,
+        approve: bool,
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        let charge = books::charge(&mut transaction, charge_key, self.now()).await?;
+        let Some(mut charge) = charge.filter(|c| c.status == ChargeStatus::RequiresAction) else {
+            return Ok(false);
+        };
+        if approve {
+            charge.take();
+        } else {
+            charge.decline("action_declined");
+        }
+        books::update_charge(&mut transaction, &charge).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    fn now(&self) -> i64 {
+        clock::micros(self.clock.now())
+    }
+
+    async fn charge(
+        &self,
+        request: &ProviderRequest,
+        story: Story,
+    ) -> Result<ProviderAnswer, StoreError> {
+        let now = self.now();
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        if books::receive_again(&mut transaction, &request.provider_key).await? {
+            let known = books::charge(&mut transaction, &request.provider_key, now).await?;
+            transaction.commit().await?;
+            return Ok(known.map_or(ProviderAnswer::Unknown, |charge| answer(&charge)));
+        }
+        let mut charge = Charge {
+            key: request.provider_key.clone(),
+            currency: request.amount.currency.to_string(),
+            minor_units: request.amount.minor_units,
+            manual: request.capture == CaptureMode::Manual,
+            status: ChargeStatus::Pending,
+            code: String::new(),
+            captured: 0,
+            refunded: 0,
+            settles_at: 0,
+        };
+        match story {
+            Story::Ok | Story::LostReply | Story::Unreachable => charge.take(),
+            Story::Declined => charge.decline("declined"),
+            Story::InsufficientFunds => charge.decline("insufficient_funds"),
+            Story::RequiresAction => {
+                charge.status = ChargeStatus::RequiresAction;
+                charge.settles_at = after(now, ACTION_EXPIRES_AFTER);
+            }
+            Story::Pending => charge.settles_at = after(now, SETTLES_AFTER),
+        }
+        books::insert_charge(&mut transaction, &charge, now).await?;
+        transaction.commit().await?;
+        Ok(match story {
+            Story::LostReply => ProviderAnswer::Unknown,
+            _ => answer(&charge),
+        })
+    }
+
+    async fn act(&self, request: &ProviderRequest) -> Result<ProviderAnswer, StoreError> {
+        let now = self.now();
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        if let Some(code) = books::action(&mut transaction, &request.provider_key).await? {
+            return Ok(acted(&code));
+        }
+        let Some(mut charge) = books::charge(&mut transaction, &request.charge_key, now).await?
+        else {
+            return Ok(declined("no_such_charge"));
+        };
+        let code = charge.act(request.kind, request.amount.minor_units).err().unwrap_or_default();
+        books::update_charge(&mut transaction, &charge).await?;
+        books::insert_action(&mut transaction, request, code, now).await?;
+        transaction.commit().await?;
+        Ok(acted(code))
+    }
+
+    async fn ask(&self, query: &ProviderQuery) -> Result<ProviderAnswer, StoreError> {
+        let mut connection = self.connection.lock().await;
+        if query.kind == OperationKind::Charge {
+            let charge = books::charge(&mut connection, &query.provider_key, self.now()).await?;
+            return Ok(charge.map_or(ProviderAnswer::NotFound, |charge| answer(&charge)));
+        }
+        let code = books::action(&mut connection, &query.provider_key).await?;
+        Ok(code.map_or(ProviderAnswer::NotFound, |code| acted(&code)))
+    }
+}
+
+#[async_trait]
+impl PaymentProvider for Sandbox {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn check_method(&self, method: &str) -> Result<(), &'static str> {
+        Story::of(method).map(|_| ()).ok_or(token::RULE)
+    }
+
+    async fn submit(&self, request: &ProviderRequest) -> ProviderAnswer {
+        let answered = if request.kind == OperationKind::Charge {
+            let story = request.method.as_ref().and_then(|token| Story::of(token.expose_secret()));
+            match story {
+                None => return declined("invalid_payment_method"),
+                Some(Story::Unreachable) => return ProviderAnswer::NotSent,
+                Some(story) => self.charge(request, story).await,
+            }
+        } else {
+            self.act(request).await
+        };
+        heard(answered)
+    }
+
+    async fn query(&self, query: &ProviderQuery) -> ProviderAnswer {
+        heard(self.ask(query).await)
+    }
+}
+
+/// Books that cannot be used answer nothing that proves anything.
+fn heard(answered: Result<ProviderAnswer, StoreError>) -> ProviderAnswer {
+    answered.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the sandbox's books cannot be used");
+        ProviderAnswer::Unknown
+    })
+}
+
+fn after(now: i64, time: Duration) -> i64 {
+    now.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn answer(charge: &Charge) -> ProviderAnswer {
+    match charge.status {
+        ChargeStatus::Succeeded => ProviderAnswer::Succeeded,
+        ChargeStatus::Authorized => ProviderAnswer::Authorized,
+        ChargeStatus::RequiresAction => ProviderAnswer::RequiresAction(NextAction {
+            kind: "confirm".to_owned(),
+            url: String::new(),
+        }),
+        ChargeStatus::Pending => ProviderAnswer::Pending,
+        ChargeStatus::Declined => declined(&charge.code),
+        ChargeStatus::Canceled => ProviderAnswer::Canceled,
+        ChargeStatus::Expired => ProviderAnswer::Expired,
+    }
+}
+
+fn acted(code: &str) -> ProviderAnswer {
+    if code.is_empty() { ProviderAnswer::Succeeded } else { declined(code) }
+}
+
+fn declined(code: &str) -> ProviderAnswer {
+    let message = match code {
+        "insufficient_funds" => "the means of payment lacks the money",
+        "action_declined" => "the payer refused to confirm",
+        "invalid_payment_method" => "the means of payment is not known",
+        "no_such_charge" => "there is no such charge",
+        "not_authorized" => "the charge is not authorized for this amount",
+        "not_cancelable" => "the charge can no longer be canceled",
+        "not_refundable" => "less than this amount is left of the charge",
+        _ => "the bank declined the payment",
+    };
+    ProviderAnswer::Declined { code: code.to_owned(), message: message.to_owned() }
+}

@@ -1,0 +1,162 @@
+//! The worker: leases rows of the outbox and brings each a step further.
+//!
+//! A lease keeps two workers apart; should it run out under one that is slow,
+//! nothing is done twice all the same, because the provider is idempotent by
+//! key and outcomes are recorded by compare-and-set. Rows are leased only when
+//! there is room to work on them. A worker that stops leaves its rows: whoever
+//! leases them next finds out how far they came.
+
+mod drive;
+mod receipt;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use super::{Core, trace};
+use crate::drain::Phase;
+use crate::store::StoreError;
+use crate::store::payment::{Leased, OperationStatus, Task};
+use crate::task;
+
+/// How long it sleeps when nothing is due; work that comes in wakes it.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// How long it sleeps after a failure of the store.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// The most rows that are leased at once.
+const BATCH: usize = 32;
+
+/// How often keys are cleaned and the backlog is counted.
+const CHORES: Duration = Duration::from_secs(5);
+
+/// Starts the worker's tasks.
+pub(super) fn start(core: Arc<Core>) {
+    let owner = crate::id::fresh().simple().to_string();
+    task::spawn("payment worker", lead(core.clone(), owner));
+    task::spawn("payment chores", chores(core));
+}
+
+async fn lead(core: Arc<Core>, owner: String) {
+    let guard = core.parts.drain.guard();
+    let mut drain = core.parts.drain.clone();
+    let places = Arc::new(Semaphore::new(core.parts.config.workers.max(1)));
+    while drain.phase() == Phase::Running {
+        let nap = match round(&core, &owner, &places).await {
+            Ok(nap) => nap,
+            Err(error) => {
+                tracing::warn!(%error, "the outbox cannot be read");
+                AFTER_FAILURE
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(nap) => {}
+            () = core.work.notified() => {}
+            () = drain.graceful() => {}
+        }
+    }
+    drop(guard);
+}
+
+/// Leases what is due and there is room for; returns how long to sleep.
+async fn round(
+    core: &Arc<Core>,
+    owner: &str,
+    places: &Arc<Semaphore>,
+) -> Result<Duration, StoreError> {
+    let now = core.now();
+    let wait = match core.store().next_due().await? {
+        None => return Ok(IDLE),
+        Some(due) => Duration::from_micros(due.saturating_sub(now).max(0).unsigned_abs()),
+    };
+    if !wait.is_zero() {
+        return Ok(wait.min(IDLE));
+    }
+    // Closed never: the semaphore lives in `lead`.
+    let Ok(first) = places.clone().acquire_owned().await else { return Ok(IDLE) };
+    let mut held = vec![first];
+    while held.len() < BATCH {
+        let Ok(place) = places.clone().try_acquire_owned() else { break };
+        held.push(place);
+    }
+    let now = core.now();
+    let until = now.saturating_add(micros(lease_time(core)));
+    let limit = u32::try_from(held.len()).unwrap_or(1);
+    let leased = core.store().lease(owner, now, until, limit).await?;
+    let nap = if leased.is_empty() { Duration::from_millis(20) } else { Duration::ZERO };
+    for (leased, place) in leased.into_iter().zip(held) {
+        // Taken before the task begins: the stop waits from now on.
+        let (core, guard) = (core.clone(), core.parts.drain.guard());
+        task::spawn("payment", async move {
+            work(&core, leased).await;
+            drop((place, guard));
+            // The place is free: there may be more to lease.
+            core.work.notify_one();
+        });
+    }
+    Ok(nap)
+}
+
+/// A lease outlives what is done under it: a call to the provider and its
+/// recording.
+fn lease_time(core: &Core) -> Duration {
+    core.parts.config.lease.max(core.parts.config.provider_timeout * 2)
+}
+
+/// Works on one row, until it is done or the node is forced to stop.
+async fn work(core: &Arc<Core>, leased: Leased) {
+    let mut drain = core.parts.drain.clone();
+    let span = tracing::info_span!(
+        parent: None,
+        "payment.process",
+        payment.id = %leased.payment.id,
+        payment.operation = leased.operation.kind.as_str(),
+        payment.task = leased.task.as_str(),
+        payment.attempt = leased.attempts,
+    );
+    // Found half done at its first try, it belongs to a process that is gone.
+    let interrupted = leased.operation.status == OperationStatus::Unknown && leased.attempts == 0;
+    trace::restore(&span, &leased.trace, !interrupted);
+    let done = async {
+        match leased.task {
+            Task::Drive => drive::drive(core, leased).await,
+            Task::Receipt => receipt::post(core, leased).await,
+        }
+    };
+    tokio::select! {
+        result = done.instrument(span) => {
+            if let Err(error) = result {
+                tracing::warn!(%error, "an outbox row could not be worked on; it comes again");
+            }
+        }
+        () = drain.forced() => {}
+    }
+}
+
+async fn chores(core: Arc<Core>) {
+    let mut drain = core.parts.drain.clone();
+    while drain.phase() == Phase::Running {
+        if let Err(error) = tidy(&core).await {
+            tracing::debug!(%error, "the payment area's chores wait for the store");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CHORES) => {}
+            () = drain.graceful() => {}
+        }
+    }
+}
+
+async fn tidy(core: &Core) -> Result<(), StoreError> {
+    let now = core.now();
+    core.parts.metrics.backlog(core.store().backlog().await?, now);
+    let kept = micros(core.parts.config.idempotency_kept);
+    core.store().forget_keys(now.saturating_sub(kept)).await?;
+    Ok(())
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,187 @@
+//! The accept loop of the public listener.
+//!
+//! It is our own because only so can the node reload certificates between two
+//! handshakes, know the peer, send GOAWAY by age, end in bounded time and cap
+//! the handshakes under way. Handshakes over the cap wait in the system's
+//! accept queue; connections over theirs are closed at once, so that a client
+//! tries elsewhere instead of hanging.
+//!
+//! No error of accept() ends the loop: a full file table passes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tower::Service;
+
+use super::bind::Listener;
+use super::connection::Life;
+use super::metrics::{Counted, Metrics};
+use super::tls::TlsSource;
+use crate::config::schema::Traffic;
+use crate::{drain, task};
+
+/// One message of the largest size and its prefix pass without a pause; a chat
+/// client's frames gain nothing from more, and what a client may send ahead of
+/// a slow handler is bounded by it.
+const STREAM_WINDOW: u32 = 128 * 1024;
+
+/// Several busy streams; the most that one connection may hold unread.
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+
+/// What HTTP/2 may hold of one response: what urgent frames cannot overtake.
+/// hyper's default is 400 KiB.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// The least that HTTP/2 permits. Larger frames would let one stream hold up
+/// the others of its connection for longer.
+const MAX_FRAME: u32 = 16 * 1024;
+
+/// How long the loop rests after an error that retrying at once would repeat.
+const REST: Duration = Duration::from_millis(100);
+
+/// What bounds connections.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at once.
+    pub connections: usize,
+    /// Handshakes under way at once.
+    pub handshakes: usize,
+    /// How long one may take.
+    pub handshake_timeout: Duration,
+    /// Streams of one connection.
+    pub streams: u32,
+    /// The largest list of request headers, bytes.
+    pub header_bytes: u32,
+    /// The age at which a connection gets GOAWAY, ±10 %.
+    pub age: Duration,
+    /// How long its streams may then go on.
+    pub age_grace: Duration,
+    /// How often a connection is pinged.
+    pub keepalive_interval: Duration,
+    /// How long a ping may stay unanswered.
+    pub keepalive_timeout: Duration,
+}
+
+impl From<&Traffic> for Limits {
+    fn from(traffic: &Traffic) -> Self {
+        Self {
+            connections: traffic.max_connections,
+            handshakes: traffic.max_handshakes,
+            handshake_timeout: traffic.handshake_timeout,
+            streams: traffic.max_streams_per_connection,
+            header_bytes: traffic.max_header_bytes,
+            age: traffic.max_connection_age,
+            age_grace: traffic.connection_age_grace,
+            keepalive_interval: traffic.keepalive_interval,
+            keepalive_timeout: traffic.keepalive_timeout,
+        }
+    }
+}
+
+impl Limits {
+    /// h2's own limits on streams that a client opens and resets stay on.
+    fn http(&self) -> http2::Builder<TokioExecutor> {
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .auto_date_header(false)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_concurrent_streams(self.streams)
+            .max_header_list_size(self.header_bytes)
+            .keep_alive_interval(self.keepalive_interval)
+            .keep_alive_timeout(self.keepalive_timeout);
+        http
+    }
+}
+
+/// What every connection shares.
+pub(super) struct Shared<T, S> {
+    pub(super) tls: Arc<T>,
+    pub(super) http: http2::Builder<TokioExecutor>,
+    pub(super) service: S,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+}
+
+/// Serves until the drain begins; connections then go on in their own tasks and
+/// hold the drain's guards. Each request carries
+/// [`crate::security::connection::Connection`] in its extensions.
+///
+/// The service must always be ready, as the layers of `traffic` and
+/// [`super::routes::Routes`] are: a clone of it is called for each request
+/// without asking.
+pub async fn serve<T, S, B>(
+    listener: Listener,
+    tls: Arc<T>,
+    limits: Limits,
+    service: S,
+    metrics: Metrics,
+    drain: drain::Watch,
+) where
+    T: TlsSource,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let http = limits.http();
+    let shared = Arc::new(Shared { tls, http, service, limits, metrics });
+    let mut stop = drain.clone();
+    loop {
+        let next = async {
+            // The semaphore is never closed.
+            let handshake = handshakes.clone().acquire_owned().await.ok();
+            (handshake, listener.socket.accept().await)
+        };
+        let (handshake, accepted) = tokio::select! {
+            biased;
+            () = stop.graceful() => return,
+            next = next => next,
+        };
+        let (tcp, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.metrics.accept_errors.inc();
+                rest(&error).await;
+                continue;
+            }
+        };
+        let Ok(place) = connections.clone().try_acquire_owned() else {
+            shared.metrics.refused.inc();
+            continue;
+        };
+        let life = Life {
+            shared: shared.clone(),
+            remote,
+            guard: drain.guard(),
+            drain: drain.clone(),
+            counted: Counted::new(&shared.metrics.connections),
+        };
+        task::spawn("connection", async move {
+            life.run(tcp, handshake).await;
+            drop(place);
+        });
+    }
+}
+
+/// A connection that broke before it was accepted is nobody's trouble; what the
+/// process lacks (files, memory) needs time to come back.
+async fn rest(error: &std::io::Error) {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        tracing::warn!(%error, "cannot accept connections; trying again");
+        tokio::time::sleep(REST).await;
+    }
+}

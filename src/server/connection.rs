@@ -1,0 +1,178 @@
+//! One connection's life: handshake, requests, GOAWAY, end.
+//!
+//! It ends when the client closes it, when its age and grace are over, when its
+//! certificate is no longer believed, or with the drain: told by GOAWAY first,
+//! cut at the deadline.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::body::Body;
+use tower::Service;
+
+use super::accept::Shared;
+use super::metrics::Counted;
+use super::tls::TlsSource;
+use crate::drain;
+use crate::security::connection::Connection;
+
+/// How long streams may go on whose client is no longer believed; their permits
+/// are revoked meanwhile, so that they end with a status.
+const DISTRUST_GRACE: Duration = Duration::from_secs(1);
+
+/// What a connection's task owns.
+pub(super) struct Life<T, S> {
+    pub(super) shared: Arc<Shared<T, S>>,
+    pub(super) remote: SocketAddr,
+    pub(super) drain: drain::Watch,
+    /// Makes the drain wait for this connection.
+    pub(super) guard: drain::Guard,
+    pub(super) counted: Counted,
+}
+
+impl<T, S, B> Life<T, S>
+where
+    T: TlsSource,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(super) async fn run(mut self, tcp: TcpStream, handshake: Option<OwnedSemaphorePermit>) {
+        let under_way = Counted::new(&self.shared.metrics.handshakes);
+        let tls = self.handshake(tcp).await;
+        drop((under_way, handshake));
+        match tls {
+            Ok(tls) => self.serve(tls).await,
+            Err(reason) => self.shared.metrics.handshake_failed(reason),
+        }
+        drop((self.counted, self.guard));
+    }
+
+    /// The reason is a metric's label.
+    async fn handshake(&mut self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, &'static str> {
+        // Without it small frames wait for the peer's acknowledgement.
+        tcp.set_nodelay(true).map_err(|_| "closed")?;
+        let limits = &self.shared.limits;
+        let accept = TlsAcceptor::from(self.shared.tls.config()).accept(tcp);
+        let done = tokio::select! {
+            done = tokio::time::timeout(limits.handshake_timeout, accept) => done,
+            () = self.drain.graceful() => return Err("draining"),
+        };
+        match done {
+            Err(_) => Err("timeout"),
+            Ok(Err(error)) => {
+                tracing::debug!(remote = %self.remote, %error, "a handshake failed");
+                Err(if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                    "tls"
+                } else {
+                    "closed"
+                })
+            }
+            Ok(Ok(tls)) => Ok(tls),
+        }
+    }
+
+    async fn serve(&mut self, tls: TlsStream<TcpStream>) {
+        let metrics = &self.shared.metrics;
+        // Taken before the peer is checked: a change in between is seen.
+        let mut trust = self.shared.tls.trust_changes();
+        let certificate = match self.shared.tls.peer(tls.get_ref().1) {
+            Ok(certificate) => certificate,
+            Err(refusal) => {
+                tracing::info!(remote = %self.remote, %refusal, "a client was refused");
+                return metrics.handshake_failed("peer");
+            }
+        };
+        let chain: Vec<CertificateDer<'static>> = match &certificate {
+            None => Vec::new(),
+            Some(_) => owned(tls.get_ref().1.peer_certificates().unwrap_or_default()),
+        };
+        let connection = Connection { remote: self.remote, certificate };
+        let service = Requests { service: self.shared.service.clone(), connection };
+        let mut http = pin!(self.shared.http.serve_connection(TokioIo::new(tls), service));
+
+        let mut end = pin!(sleep(jittered(self.shared.limits.age)));
+        let mut forced = self.drain.clone();
+        let mut going = false;
+        let mut draining = false;
+        let mut cause = "age";
+        loop {
+            tokio::select! {
+                done = http.as_mut() => {
+                    return metrics.closed_by(if going || draining {
+                        "goaway"
+                    } else if done.is_ok() {
+                        "client"
+                    } else {
+                        "error"
+                    });
+                }
+                () = end.as_mut() => {
+                    if going {
+                        return metrics.closed_by(cause);
+                    }
+                    going = true;
+                    http.as_mut().graceful_shutdown();
+                    end.as_mut().reset(Instant::now() + self.shared.limits.age_grace);
+                }
+                () = self.drain.graceful(), if !draining => {
+                    draining = true;
+                    http.as_mut().graceful_shutdown();
+                }
+                () = forced.forced() => return metrics.closed_by("drain"),
+                Ok(()) = trust.changed(), if !chain.is_empty() && cause == "age" => {
+                    if !self.shared.tls.recheck(&chain) {
+                        (going, cause) = (true, "distrust");
+                        http.as_mut().graceful_shutdown();
+                        end.as_mut().reset(Instant::now() + DISTRUST_GRACE);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn owned(chain: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
+    chain.iter().map(|certificate| certificate.clone().into_owned()).collect()
+}
+
+/// ±10 %, so that connections made together do not end together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(rand::random_range(0.9..=1.1))
+}
+
+/// Hands a connection's requests to the service.
+struct Requests<S> {
+    service: S,
+    connection: Connection,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+{
+    type Response = Response<B>;
+    type Error = Infallible;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<Incoming>) -> S::Future {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.connection.clone());
+        self.service.clone().call(request)
+    }
+}

@@ -1,0 +1,89 @@
+//! The methods that the node serves, from its own descriptors: the bounded set
+//! of names for spans and metrics, with what each call needs ready.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+/// One method. They live as long as the process: there are a few dozen.
+#[derive(Debug)]
+pub(super) struct Method {
+    /// `package.Service/Method`.
+    pub(super) name: &'static str,
+    /// The name of the span that ends a stream.
+    pub(super) end_name: &'static str,
+    /// Whether either side sends a stream.
+    pub(super) streaming: bool,
+    /// Its place among all.
+    pub(super) index: usize,
+}
+
+/// Methods of services that are not ours, and whether they stream.
+const FOREIGN: [(&str, bool); 5] = [
+    ("grpc.health.v1.Health/Check", false),
+    ("grpc.health.v1.Health/List", false),
+    ("grpc.health.v1.Health/Watch", true),
+    ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", true),
+    ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", true),
+];
+
+/// What any other path counts as.
+const UNKNOWN: &str = "unknown";
+
+static METHODS: LazyLock<Methods> = LazyLock::new(Methods::read);
+
+struct Methods {
+    all: Vec<&'static Method>,
+    by_path: HashMap<String, &'static Method>,
+    unknown: &'static Method,
+}
+
+impl Methods {
+    fn read() -> Self {
+        // The set is a constant of this binary; were it damaged, every method
+        // would count as unknown, and the policy would stop the start-up.
+        let set = FileDescriptorSet::decode(crate::proto::DESCRIPTORS).unwrap_or_default();
+        let mut names: Vec<(String, bool)> = Vec::new();
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
+                    names.push((name, method.client_streaming() || method.server_streaming()));
+                }
+            }
+        }
+        names.extend(FOREIGN.map(|(name, streaming)| (name.to_owned(), streaming)));
+        names.push((UNKNOWN.to_owned(), false));
+        let all: Vec<&'static Method> = names
+            .into_iter()
+            .enumerate()
+            .map(|(index, (name, streaming))| {
+                let end_name = format!("{name} end").leak();
+                let method = Method { name: name.leak(), end_name, streaming, index };
+                &*Box::leak(Box::new(method))
+            })
+            .collect();
+        let unknown: &'static Method = match all.last() {
+            Some(last) => last,
+            None => &Method { name: UNKNOWN, end_name: UNKNOWN, streaming: false, index: 0 },
+        };
+        let by_path = all
+            .iter()
+            .filter(|method| method.name != UNKNOWN)
+            .map(|method| (format!("/{}", method.name), *method))
+            .collect();
+        Self { all, by_path, unknown }
+    }
+}
+
+/// Every method, the unknown one last.
+pub(super) fn all() -> &'static [&'static Method] {
+    &METHODS.all
+}
+
+/// The method of a request's path.
+pub(super) fn of(path: &str) -> &'static Method {
+    METHODS.by_path.get(path).copied().unwrap_or(METHODS.unknown)
+}

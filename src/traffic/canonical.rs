@@ -1,0 +1,113 @@
+//! Lets only calls through that are written as gRPC writes them.
+//!
+//! The router and the generated services look at the path alone: without this
+//! layer a GET, a `post` or a query string would execute a call, past whatever
+//! a proxy in front of the node believes it lets through. So: POST, the exact
+//! path of a mounted method, no query, gRPC's content type, `te: trailers`.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::{CONTENT_TYPE, TE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use tower::{Layer, Service};
+
+use super::methods::{Method, Methods};
+use super::reply::{Answer, refused};
+use crate::refusal::{Reason, Refusal};
+
+/// Puts [`Canonical`] around a service.
+#[derive(Debug, Clone)]
+pub struct CanonicalLayer {
+    methods: Arc<Methods>,
+}
+
+impl CanonicalLayer {
+    /// Only these methods exist.
+    pub fn new(methods: Arc<Methods>) -> Self {
+        Self { methods }
+    }
+}
+
+impl<S> Layer<S> for CanonicalLayer {
+    type Service = Canonical<S>;
+
+    fn layer(&self, inner: S) -> Canonical<S> {
+        Canonical { inner, methods: self.methods.clone() }
+    }
+}
+
+/// Refuses what is not a call; puts the [`Method`] into the extensions of what
+/// is.
+#[derive(Debug, Clone)]
+pub struct Canonical<S> {
+    inner: S,
+    methods: Arc<Methods>,
+}
+
+/// Why a request is not a call.
+enum NotACall {
+    Refused(Refusal),
+    WrongContentType,
+}
+
+impl<S> Canonical<S> {
+    fn check<T>(&self, request: &Request<T>) -> Result<Method, NotACall> {
+        let uri = request.uri();
+        let posted = request.method() == http::Method::POST && uri.query().is_none();
+        let method = posted.then(|| self.methods.get(uri.path())).flatten().ok_or_else(|| {
+            NotACall::Refused(Refusal::new(
+                Reason::UnknownMethod,
+                "no such method; gRPC calls are POST on /package.Service/Method, exactly",
+            ))
+        })?;
+        if !is_grpc(request.headers()) {
+            return Err(NotACall::WrongContentType);
+        }
+        if request.headers().get(TE).is_none_or(|te| te != "trailers") {
+            return Err(NotACall::Refused(Refusal::new(
+                Reason::MissingTe,
+                "gRPC needs the header `te: trailers`",
+            )));
+        }
+        Ok(method)
+    }
+}
+
+/// Exactly one content type, and messages in Protocol Buffers' form.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let mut given = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    let (Some(only), None) = (given.next(), given.next()) else { return false };
+    let Some(rest) = only.strip_prefix(b"application/grpc") else { return false };
+    let rest = rest.strip_prefix(b"+proto").unwrap_or(rest);
+    rest.is_empty() || rest.starts_with(b";")
+}
+
+impl<S, T, B> Service<Request<T>> for Canonical<S>
+where
+    S: Service<Request<T>, Response = Response<B>>,
+    B: Default,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = Answer<S::Future, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<T>) -> Self::Future {
+        match self.check(&request) {
+            Ok(method) => {
+                request.extensions_mut().insert(method);
+                Answer::Later { inner: self.inner.call(request) }
+            }
+            Err(NotACall::Refused(refusal)) => Answer::now(refused(refusal)),
+            Err(NotACall::WrongContentType) => {
+                let mut response = Response::new(B::default());
+                *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                Answer::now(response)
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A real node in a real process, and clients that talk to it over real TLS.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use simpul::cli::connect::{self, Channel};
+use tempfile::TempDir;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+
+/// Longer than anything here takes; a test that gets there has failed.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A running node. Killed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    dir: PathBuf,
+    _owned: Option<TempDir>,
+    env: Vec<(String, String)>,
+    pub info: Value,
+}
+
+impl Node {
+    /// Starts a node in a fresh directory.
+    pub fn start() -> Node {
+        Self::start_with(&[])
+    }
+
+    /// Starts a node in a fresh directory with more environment.
+    pub fn start_with(env: &[(&str, &str)]) -> Node {
+        let owned = tempfile::tempdir().expect("a temporary directory");
+        let mut node = Self::start_in(owned.path(), env);
+        node._owned = Some(owned);
+        node
+    }
+
+    /// Starts a node in a directory that outlives it.
+    pub fn start_in(dir: &Path, env: &[(&str, &str)]) -> Node {
+        let env: Vec<_> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let (child, info) = launch(dir, &env);
+        Node { child, dir: dir.to_owned(), _owned: None, env, info }
+    }
+
+    /// Kills it with SIGKILL and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again in the same directory.
+    pub fn restart(&mut self) {
+        self.kill();
+        (self.child, self.info) = launch(&self.dir, &self.env);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the node lives");
+    }
+
+    /// Waits for its end, at most `limit`; the exit code, or `None` by signal.
+    pub fn wait(&mut self, limit: Duration) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code();
+            }
+            assert!(begun.elapsed() < limit, "the node did not end within {limit:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn address(&self, listener: &str) -> String {
+        self.info[listener].as_str().expect("an address").to_owned()
+    }
+
+    /// Runs the command line against this node.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.cli_with_input(args, "")
+    }
+
+    /// Runs the command line with text on its standard input.
+    pub fn cli_with_input(&self, args: &[&str], input: &str) -> Output {
+        cli_in(&self.dir, args, input)
+    }
+
+    /// Runs the command line, which must succeed; its standard output.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.cli(args);
+        assert!(
+            output.status.success(),
+            "simpul {args:?}: {:?}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// A token for a user, with the roles that `--as` gives and others.
+    pub fn token(&self, who: &str, roles: &[&str]) -> String {
+        let mut args = vec!["token", "--as", who, "--ttl", "1h"];
+        for role in roles {
+            args.extend(["--role", role]);
+        }
+        self.ok(&args).trim().to_owned()
+    }
+
+    /// A connection of its own to the public listener.
+    pub async fn channel(&self) -> Channel {
+        let ca = std::fs::read(self.info["ca_file"].as_str().expect("a file")).expect("the CA");
+        connect::connect(&connect::Target {
+            address: self.address("public"),
+            server_name: Some("localhost".to_owned()),
+            ca_pem: Some(ca),
+            identity: None,
+        })
+        .await
+        .expect("the node answers")
+    }
+
+    /// The admin listener's answer to a GET.
+    pub fn admin(&self, path: &str) -> (u16, String) {
+        http_get(&self.address("admin"), path)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn launch(dir: &Path, env: &[(String, String)]) -> (Child, Value) {
+    let _ = std::fs::remove_file(dir.join("node.json"));
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("node.log"))
+        .expect("a log file");
+    let mut child = command(dir)
+        .env("SIMPUL_LISTEN__PUBLIC", "127.0.0.1:0")
+        .env("SIMPUL_LISTEN__ADMIN", "127.0.0.1:0")
+        .envs(env.iter().map(|(k, v)| (k, v)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the binary starts");
+    let begun = Instant::now();
+    loop {
+        if let Ok(text) = std::fs::read_to_string(dir.join("node.json"))
+            && let Ok(info) = serde_json::from_str(&text)
+        {
+            return (child, info);
+        }
+        let ended = child.try_wait().expect("a child");
+        assert!(
+            ended.is_none() && begun.elapsed() < LONG,
+            "the node did not become ready ({ended:?}):\n{}",
+            std::fs::read_to_string(dir.join("node.log")).unwrap_or_default()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The binary with a clean environment but for the data directory.
+pub fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simpul"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", dir)
+        .env("SIMPUL_DATA_DIR", dir)
+        .current_dir(dir);
+    command
+}
+
+/// Runs the command line with a data directory.
+pub fn cli_in(dir: &Path, args: &[&str], input: &str) -> Output {
+    use std::io::Write;
+    let mut child = command(dir)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // A command that does not read may have closed it already.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("a child")
+}
+
+/// Puts a bearer token on a request.
+pub fn with_token<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value: MetadataValue<_> = format!("Bearer {token}").parse().expect("ASCII");
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+/// A plain HTTP/1.1 GET.
+pub fn http_get(address: &str, path: &str) -> (u16, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+/// Tries until it holds.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(begun.elapsed() < LONG, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A connection that proves itself with a certificate that `cert issue` made.
+pub async fn channel_with(node: &Node, dir: &Path, name: &str) -> Channel {
+    let read = |file: &str| std::fs::read(dir.join(file)).expect("a PEM file");
+    let ca = std::fs::read(node.info["ca_file"].as_str().expect("a file")).expect("the CA");
+    connect::connect(&connect::Target {
+        address: node.address("public"),
+        server_name: Some("localhost".to_owned()),
+        ca_pem: Some(ca),
+        identity: Some((read(&format!("{name}.pem")), read(&format!("{name}-key.pem")))),
+    })
+    .await
+    .expect("the node answers")
+}
