@@ -9,6 +9,8 @@
 //! write is refused at once.
 
 mod group;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::future::Future;
