@@ -5,7 +5,9 @@
 //! failed left nothing; entries of one room and positions of one account have
 //! no gaps.
 
+pub mod backup;
 pub mod chat;
+pub mod datadir;
 pub mod ledger;
 pub mod payment;
 pub mod sqlite;
@@ -37,6 +39,9 @@ pub enum StoreError {
     /// What stands in the store cannot be so. Nothing was kept.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
+    /// Made by another, newer release: not to be touched. Nothing was changed.
+    #[error("this release cannot use the store: {0}")]
+    Version(String),
     /// A statement is wrong: our bug. Nothing was kept.
     #[error("store fault: {0}")]
     Fault(String),
@@ -50,7 +55,10 @@ impl From<StoreError> for Refusal {
                     .retry_after(Duration::from_secs(1))
             }
             // A conflict that reaches a caller was not handled where it should be.
-            StoreError::Conflict(_) | StoreError::Corrupt(_) | StoreError::Fault(_) => {
+            StoreError::Conflict(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Version(_)
+            | StoreError::Fault(_) => {
                 tracing::error!(%error, "store");
                 Refusal::new(Reason::Internal, "the store failed")
             }

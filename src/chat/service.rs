@@ -184,3 +184,6 @@ impl ChatService for ChatApi {
         answer!(self, request, set_role)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,13 +165,27 @@ pub struct HistoryPage {
     pub at_head: bool,
 }
 
+/// The [`StoreError::Conflict`] of a transfer whose id was posted before.
+pub const ALREADY_POSTED: &str = "the transfer was posted before";
+
+/// The [`StoreError::Conflict`] of a movement out of an account that lacks it.
+pub const LACKS_BALANCE: &str = "the balance does not suffice";
+
+/// The [`StoreError::Conflict`] of a second hold of one payment.
+pub const HELD: &str = "the payment holds already";
+
 /// What an audit of the whole ledger found wrong; empty when all is well.
 pub type AuditFindings = Vec<String>;
 
-/// The ledger area. Posting is the payment area's doing: its transactions call
-/// the engine's own `post`.
+/// The ledger area. A payment's postings are the payment area's doing: its
+/// transactions call the engine's own `post`.
 #[async_trait]
 pub trait LedgerStore: Send + Sync + std::fmt::Debug {
+    /// Posts a transfer in a transaction of its own: a correction. Returns the
+    /// accounts that it touched, sorted. [`StoreError::Conflict`] with
+    /// [`ALREADY_POSTED`] or [`LACKS_BALANCE`] when it is refused.
+    async fn post(&self, transfer: Transfer) -> Result<Vec<AccountName>, StoreError>;
+
     /// Entries after a position, by position.
     async fn history(
         &self,

@@ -5,19 +5,42 @@
 //! returns to each only after the commit was fsynced (`synchronous = FULL`).
 
 mod chat;
-mod ledger;
+pub(crate) mod ledger;
+pub mod location;
+pub mod metrics;
+mod migrate;
 mod payment;
 pub mod writer;
 
+use std::future::Future;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
+use tokio::sync::watch;
+use tracing::Instrument;
 
-use self::writer::Writer;
+pub(crate) use self::migrate::{applied, newest};
+
+use self::metrics::StoreMetrics;
+use self::writer::{JobFuture, Writer};
 use super::StoreError;
+use crate::readiness::Readiness;
+use crate::task;
+
+/// How long a statement waits for a lock that another process has.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Pages in the write-ahead log at which a commit moves them into the database:
+/// 4 MiB, so that moving is rare and reading the log stays cheap.
+const CHECKPOINT_PAGES: &str = "1000";
+
+/// What the log file may keep on disk after it was moved: 16 MiB.
+const LOG_KEPT: &str = "16777216";
 
 /// The engine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,23 +52,130 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens or makes the database and brings its schema up to date.
     pub async fn open(path: &Path, readers: u32) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
-            .pragma("secure_delete", "ON")
-            .statement_cache_capacity(256);
-        let writer = Writer::open(options.clone()).await?;
+        Self::open_with(path, readers, StoreMetrics::default()).await
+    }
+
+    /// As [`open`](Self::open), with metrics that were registered.
+    pub async fn open_with(
+        path: &Path,
+        readers: u32,
+        metrics: StoreMetrics,
+    ) -> Result<Self, StoreError> {
+        create(path)?;
+        let writer = Writer::open(writing(path), metrics).await?;
         let readers = SqlitePoolOptions::new()
-            .max_connections(readers)
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await
-            .map_err(StoreError::from)?;
+            .max_connections(readers.max(1))
+            .acquire_timeout(BUSY)
+            .connect_with(reading(path))
+            .await?;
         Ok(Self { writer, readers })
     }
+
+    /// Whether writing works: false from a failed commit until a write
+    /// succeeded on a reopened database.
+    pub fn health(&self) -> watch::Receiver<bool> {
+        self.writer.health()
+    }
+
+    /// Makes the node not ready ("store writable") whenever writing does not
+    /// work, for as long as the store is open.
+    pub fn watch_readiness(&self, readiness: &Readiness) {
+        let (mut health, readiness) = (self.health(), readiness.clone());
+        task::spawn("store readiness", async move {
+            let mut held = None;
+            loop {
+                let writable = *health.borrow_and_update();
+                held = match (writable, held.take()) {
+                    (true, _) => None,
+                    (false, None) => Some(readiness.hold("store writable")),
+                    (false, guard) => guard,
+                };
+                if health.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Moves the whole log into the database file and truncates it, so that
+    /// what was deleted is on no page of either.
+    pub async fn checkpoint_truncate(&self) -> Result<(), StoreError> {
+        self.writer.checkpoint().await
+    }
+
+    /// Takes no more writes, finishes those that wait, moves the log into the
+    /// database file and closes every connection.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.readers.close().await;
+        self.writer.close().await
+    }
+
+    /// Runs the job in the next transaction; returns its value once that is
+    /// durable. The operation names the span. Example: `payment.claim`.
+    pub(crate) async fn write<T, F>(&self, operation: &'static str, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, T> + Send + 'static,
+    {
+        self.writer.write(operation, job).await
+    }
+
+    /// Reads in a span that the operation names. Example: `ledger.history`.
+    pub(crate) async fn read<T>(
+        &self,
+        operation: &'static str,
+        reading: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let span = tracing::info_span!(
+            "store.read",
+            otel.kind = "client",
+            db.system.name = "sqlite",
+            db.operation.name = operation,
+        );
+        reading.instrument(span).await
+    }
+
+    /// The connections for reading.
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+}
+
+/// Nobody else may read the file, nor the log and index that SQLite makes
+/// beside it with the same mode.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StoreError::Unavailable(format!("cannot make the database: {error}"))),
+    }
+}
+
+fn writing(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .pragma("secure_delete", "ON")
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("journal_size_limit", LOG_KEPT)
+        .pragma("temp_store", "MEMORY")
+        .statement_cache_capacity(256)
+}
+
+fn reading(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .read_only(true)
+        .busy_timeout(BUSY)
+        .pragma("query_only", "ON")
+        .pragma("temp_store", "MEMORY")
+        .statement_cache_capacity(256)
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -57,10 +187,11 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::WorkerCrashed => StoreError::Unavailable(error.to_string()),
             sqlx::Error::Database(inner) => {
                 // The primary result code is the low byte: BUSY 5, LOCKED 6,
-                // READONLY 8, IOERR 10, FULL 13, CANTOPEN 14; CORRUPT 11, NOTADB 26.
+                // NOMEM 7, READONLY 8, IOERR 10, FULL 13, CANTOPEN 14,
+                // PROTOCOL 15; CORRUPT 11, NOTADB 26.
                 let code = inner.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
                 match code & 0xff {
-                    5 | 6 | 8 | 10 | 13 | 14 => StoreError::Unavailable(inner.to_string()),
+                    5..=8 | 10 | 13..=15 => StoreError::Unavailable(inner.to_string()),
                     11 | 26 => StoreError::Corrupt(inner.to_string()),
                     _ => StoreError::Fault(inner.to_string()),
                 }

@@ -84,10 +84,9 @@ mod tests {
 
     #[test]
     fn the_last_page_has_no_token() {
-        let key = |name: &&'static str| *name;
         let mut items = vec!["a", "b", "c"];
-        assert_eq!(cut(&mut items, 3, List::Rooms, key), "");
-        assert_eq!(cut(&mut items, 2, List::Rooms, key), token(List::Rooms, "b"));
+        assert_eq!(cut(&mut items, 3, List::Rooms, |name| name), "");
+        assert_eq!(cut(&mut items, 2, List::Rooms, |name| name), token(List::Rooms, "b"));
         assert_eq!(items, ["a", "b"]);
     }
 }

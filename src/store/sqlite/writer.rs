@@ -1,17 +1,30 @@
 //! The one writer: it takes jobs from many callers, runs those that are waiting
 //! in one transaction, commits, and only then answers.
 //!
-//! Each job runs under a savepoint of its own: one that fails is rolled back
-//! alone. When the commit fails, every job of the group fails.
+//! Each job runs under a savepoint of its own: one that fails or panics is
+//! rolled back alone ([`group`]). When the disk or the commit fails, every job
+//! of the group fails, and the connection is closed and opened anew: after a
+//! failed fsync nothing that the old one remembers can be trusted. Until a write
+//! has succeeded on the new one the store is not healthy, and whoever wants to
+//! write is refused at once.
+
+mod group;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{Instrument, Span};
 
+use super::metrics::StoreMetrics;
+use super::migrate;
+use crate::backoff;
 use crate::store::StoreError;
 use crate::task;
 
@@ -21,9 +34,18 @@ pub(crate) type JobFuture<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreEr
 type Output = Box<dyn Any + Send>;
 type Run = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, Output> + Send>;
 
+/// A caller's write. Its span is the caller's own: the group's is linked to it.
 struct Job {
     run: Run,
+    span: Span,
     answer: oneshot::Sender<Result<Output, StoreError>>,
+}
+
+/// What the task is asked for.
+enum Command {
+    Write(Job),
+    Checkpoint(oneshot::Sender<Result<(), StoreError>>),
+    Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// How many jobs may wait; more callers wait for a place.
@@ -32,106 +54,226 @@ const WAITING: usize = 1024;
 /// How many jobs one transaction takes.
 const GROUP: usize = 256;
 
+/// The first and the longest delay between tries to reopen.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long closing a connection may take on a disk that does not answer.
+const CLOSE: Duration = Duration::from_secs(5);
+
 /// Hands jobs to the writer's task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    jobs: mpsc::Sender<Job>,
+    commands: mpsc::Sender<Command>,
+    health: watch::Receiver<bool>,
 }
 
 impl Writer {
     /// Opens the writing connection, migrates, and starts the task.
-    pub(crate) async fn open(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+    pub(crate) async fn open(
+        options: SqliteConnectOptions,
+        metrics: StoreMetrics,
+    ) -> Result<Self, StoreError> {
         let mut connection = options.connect().await?;
-        sqlx::migrate!("src/store/migrations/sqlite")
-            .run(&mut connection)
-            .await
-            .map_err(|error| StoreError::Fault(error.to_string()))?;
-        let (jobs, waiting) = mpsc::channel(WAITING);
-        task::spawn("store writer", run(connection, waiting));
-        Ok(Self { jobs })
+        migrate::run(&mut connection).await?;
+        let (commands, waiting) = mpsc::channel(WAITING);
+        let (healthy, health) = watch::channel(true);
+        metrics.writable(true);
+        let task = Task { options, waiting, healthy, metrics };
+        task::spawn("store writer", task.run(connection));
+        Ok(Self { commands, health })
+    }
+
+    /// Whether writing works.
+    pub(crate) fn health(&self) -> watch::Receiver<bool> {
+        self.health.clone()
     }
 
     /// Runs the job in the next transaction; returns its value once that is
-    /// durable. If the future is dropped the job still runs, whole.
-    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    /// durable. If the future is dropped the job still runs, whole, once it was
+    /// taken. While the store is not healthy it is refused at once.
+    pub(crate) async fn write<T, F>(&self, operation: &'static str, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, T> + Send + 'static,
     {
+        if !*self.health.borrow() {
+            return Err(reopening());
+        }
+        let span = tracing::info_span!(
+            "store.write",
+            otel.kind = "client",
+            db.system.name = "sqlite",
+            db.operation.name = operation,
+        );
         let run: Run = Box::new(move |connection| {
             let inner = job(connection);
             Box::pin(async move { inner.await.map(|value| Box::new(value) as Output) })
         });
-        let (answer, answered) = oneshot::channel();
-        let closed = || StoreError::Unavailable("the writer has stopped".to_owned());
-        self.jobs.send(Job { run, answer }).await.map_err(|_| closed())?;
-        let output = answered.await.map_err(|_| closed())??;
-        match output.downcast() {
+        let caller = span.clone();
+        let asked = self.ask(|answer| Command::Write(Job { run, span: caller, answer }));
+        match asked.instrument(span).await?.downcast() {
             Ok(value) => Ok(*value),
             Err(_) => Err(StoreError::Fault("a job answered with another type".to_owned())),
         }
     }
-}
 
-async fn run(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Job>) {
-    let mut group = Vec::new();
-    while waiting.recv_many(&mut group, GROUP).await > 0 {
-        commit_group(&mut connection, &mut group).await;
+    /// Moves the log into the database file and truncates it.
+    pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.ask(Command::Checkpoint).await
     }
-    let _ = connection.close().await;
+
+    /// Ends the task after the jobs that wait. Closing twice is no error.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        if self.commands.is_closed() {
+            return Ok(());
+        }
+        self.ask(Command::Close).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let stopped = || StoreError::Unavailable("the writer has stopped".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
 }
 
-async fn commit_group(connection: &mut SqliteConnection, group: &mut Vec<Job>) {
-    let mut answers = Vec::with_capacity(group.len());
-    let mut broken = execute(connection, "BEGIN IMMEDIATE").await.err();
-    for job in group.drain(..) {
-        let result = match &broken {
-            Some(error) => Err(error.clone()),
-            None => match under_savepoint(connection, job.run).await {
-                Ok(result) => result,
-                Err(error) => {
-                    broken = Some(error.clone());
-                    Err(error)
+fn reopening() -> StoreError {
+    StoreError::Unavailable("the last commit failed; the database is being reopened".to_owned())
+}
+
+/// The writer's task.
+struct Task {
+    options: SqliteConnectOptions,
+    waiting: mpsc::Receiver<Command>,
+    healthy: watch::Sender<bool>,
+    metrics: StoreMetrics,
+}
+
+impl Task {
+    async fn run(mut self, mut connection: SqliteConnection) {
+        let mut commands = Vec::new();
+        let mut jobs = Vec::new();
+        let mut closing = Vec::new();
+        while self.waiting.recv_many(&mut commands, GROUP).await > 0 {
+            let mut checkpoints = Vec::new();
+            for command in commands.drain(..) {
+                match command {
+                    Command::Write(job) => jobs.push(job),
+                    Command::Checkpoint(answer) => checkpoints.push(answer),
+                    Command::Close(answer) => {
+                        // What is in the channel is still taken, nothing new.
+                        self.waiting.close();
+                        closing.push(answer);
+                    }
                 }
-            },
-        };
-        answers.push((job.answer, result));
-    }
-    if broken.is_none() {
-        broken = execute(connection, "COMMIT").await.err();
-    }
-    if broken.is_some() {
-        let _ = execute(connection, "ROLLBACK").await;
-    }
-    for (answer, result) in answers {
-        let result = match (&broken, result) {
-            (Some(error), Ok(_)) => Err(error.clone()),
-            (_, result) => result,
-        };
-        // The caller may have gone: the write stands all the same.
-        let _ = answer.send(result);
-    }
-}
-
-/// The inner result is the job's own; the outer error breaks the transaction.
-async fn under_savepoint(
-    connection: &mut SqliteConnection,
-    run: Run,
-) -> Result<Result<Output, StoreError>, StoreError> {
-    execute(connection, "SAVEPOINT job").await?;
-    let result = run(connection).await;
-    match &result {
-        Ok(_) => execute(connection, "RELEASE job").await?,
-        Err(StoreError::Unavailable(_)) => return result.map(Ok),
-        Err(_) => {
-            execute(connection, "ROLLBACK TO job").await?;
-            execute(connection, "RELEASE job").await?;
+            }
+            if !jobs.is_empty()
+                && let Err(error) = group::commit(&mut connection, &mut jobs, &self.metrics).await
+            {
+                connection = match self.reopen(connection, &error).await {
+                    Some(connection) => connection,
+                    None => return,
+                };
+            }
+            for answer in checkpoints {
+                let _ = answer.send(checkpoint(&mut connection).await);
+            }
+        }
+        let moved = checkpoint(&mut connection).await;
+        close(connection).await;
+        for answer in closing {
+            let _ = answer.send(moved.clone());
         }
     }
-    Ok(result)
+
+    /// Closes the connection that failed and opens another, until a write has
+    /// succeeded on it; `None` when nobody is left who could write.
+    async fn reopen(
+        &mut self,
+        failed: SqliteConnection,
+        error: &StoreError,
+    ) -> Option<SqliteConnection> {
+        tracing::error!(%error, "a commit failed: the store takes no writes until one succeeds");
+        self.healthy.send_replace(false);
+        self.metrics.writable(false);
+        close(failed).await;
+        for attempt in 0.. {
+            let delay = backoff::full_jitter(REOPEN.0, REOPEN.1, attempt, rand::random());
+            if !self.refuse_for(delay).await {
+                return None;
+            }
+            match probe(&self.options).await {
+                Ok(connection) => {
+                    tracing::info!(attempt, "the store takes writes again");
+                    self.metrics.writable(true);
+                    self.healthy.send_replace(true);
+                    return Some(connection);
+                }
+                Err(error) => tracing::warn!(%error, attempt, "the store cannot be written yet"),
+            }
+        }
+        None
+    }
+
+    /// Refuses what comes for a while; false when nothing can come any more.
+    async fn refuse_for(&mut self, delay: Duration) -> bool {
+        let mut over = pin!(tokio::time::sleep(delay));
+        loop {
+            let command = tokio::select! {
+                () = &mut over => return true,
+                command = self.waiting.recv() => command,
+            };
+            // A caller that has gone needs no answer.
+            match command {
+                Some(Command::Write(job)) => drop(job.answer.send(Err(reopening()))),
+                Some(Command::Checkpoint(answer)) => drop(answer.send(Err(reopening()))),
+                Some(Command::Close(answer)) => {
+                    self.waiting.close();
+                    let _ = answer.send(Err(reopening()));
+                }
+                None => return false,
+            }
+        }
+    }
 }
 
-async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
-    sqlx::query(sql).execute(connection).await?;
-    Ok(())
+/// Opens a connection and commits a write on it. The write also overwrites, in
+/// the log, what the failed commit may have left there.
+async fn probe(options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
+    let mut connection = options.connect().await?;
+    let written = sqlx::query(
+        "INSERT INTO meta (key, value) VALUES ('reopened', '1') \
+         ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1",
+    )
+    .execute(&mut connection)
+    .await;
+    match written {
+        Ok(_) => Ok(connection),
+        Err(error) => {
+            close(connection).await;
+            Err(error.into())
+        }
+    }
+}
+
+async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let (busy, _, _): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await?;
+    if busy == 0 {
+        Ok(())
+    } else {
+        Err(StoreError::Unavailable("a reader holds the log: it was not truncated".to_owned()))
+    }
+}
+
+async fn close(connection: SqliteConnection) {
+    match tokio::time::timeout(CLOSE, connection.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "closing the writing connection"),
+        Err(_) => tracing::warn!("the writing connection does not close"),
+    }
 }
