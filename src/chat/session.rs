@@ -14,6 +14,8 @@
 mod body;
 mod input;
 mod join;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -227,7 +229,12 @@ impl Session {
 
 impl Reader {
     fn new(session: Arc<Session>, room: RoomId) -> Arc<Self> {
-        Arc::new(Self { session, room, role: AtomicU8::new(u8::MAX) })
+        Arc::new(Self { session, room, role: AtomicU8::new(0) })
+    }
+
+    /// Begins with a role. Called under the room's lock.
+    pub(crate) fn begin(&self, role: RoomRole) {
+        self.role.store(role as u8, Ordering::Release);
     }
 
     /// Who reads.
@@ -245,7 +252,7 @@ impl Reader {
     pub(crate) fn update_role(&self, role: Option<RoomRole>) -> bool {
         let number = role.map_or(0, |role| role as u8);
         let before = self.role.swap(number, Ordering::AcqRel);
-        if before != number && before != 0 && before != u8::MAX {
+        if before != number && before != 0 {
             let text = match role {
                 Some(_) => "your role in the room changed",
                 None => "you are no longer a member of the room",
