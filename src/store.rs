@@ -5,7 +5,9 @@
 //! failed left nothing; entries of one room and positions of one account have
 //! no gaps.
 
+pub mod backup;
 pub mod chat;
+pub mod datadir;
 pub mod ledger;
 pub mod payment;
 pub mod sqlite;

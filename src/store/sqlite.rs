@@ -24,6 +24,8 @@ use sqlx::sqlite::{
 use tokio::sync::watch;
 use tracing::Instrument;
 
+pub(crate) use self::migrate::{applied, newest};
+
 use self::metrics::StoreMetrics;
 use self::writer::{JobFuture, Writer};
 use super::StoreError;
@@ -115,7 +117,7 @@ impl SqliteStore {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, T> + Send + 'static,
     {
-        self.writer.write_as(operation, job).await
+        self.writer.write(operation, job).await
     }
 
     /// Reads in a span that the operation names. Example: `ledger.history`.

@@ -9,6 +9,8 @@
 //! write is refused at once.
 
 mod group;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::future::Future;
@@ -86,23 +88,10 @@ impl Writer {
         self.health.clone()
     }
 
-    /// [`write_as`](Self::write_as) for an operation without a name.
-    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, T> + Send + 'static,
-    {
-        self.write_as("write", job).await
-    }
-
     /// Runs the job in the next transaction; returns its value once that is
     /// durable. If the future is dropped the job still runs, whole, once it was
     /// taken. While the store is not healthy it is refused at once.
-    pub(crate) async fn write_as<T, F>(
-        &self,
-        operation: &'static str,
-        job: F,
-    ) -> Result<T, StoreError>
+    pub(crate) async fn write<T, F>(&self, operation: &'static str, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, T> + Send + 'static,

@@ -67,7 +67,8 @@ const RULES: [(&str, &str); 9] = [
         "a payment was posted twice, or gave back more than it took or reserved",
         "SELECT 'payment ' || lower(hex(payment_id)) FROM ledger_entry WHERE side = 1 \
          GROUP BY payment_id \
-         HAVING SUM(kind = 1) > 1 OR SUM(kind = 2) > 1 \
+         HAVING COUNT(DISTINCT CASE kind WHEN 1 THEN transfer_id END) > 1 \
+         OR COUNT(DISTINCT CASE kind WHEN 2 THEN transfer_id END) > 1 \
          OR SUM(minor_units * (kind = 4)) > SUM(minor_units * (kind = 2)) \
          OR SUM(minor_units * (kind IN (4, 5))) > SUM(minor_units * (kind = 3)) \
          OR SUM(minor_units * (kind = 6)) > SUM(minor_units * (kind = 1))",

@@ -1,0 +1,65 @@
+//! The conformance suite: what every engine of the store promises.
+//!
+//! A case is a function of a factory: each call of it opens the same store
+//! again, so a case can also look at what a new opening finds. Another engine
+//! is put under the suite by a fixture and one more `suite!` line. Only
+//! [`kill`] knows that an engine is a file.
+
+#[path = "conformance/kill.rs"]
+mod kill;
+#[path = "conformance/ledger.rs"]
+mod ledger;
+#[path = "conformance/transfers.rs"]
+mod transfers;
+#[path = "conformance/writer.rs"]
+mod writer;
+
+use std::sync::Arc;
+
+use simpul::store::sqlite::SqliteStore;
+
+/// The embedded engine, in a directory of its own.
+struct Sqlite(tempfile::TempDir);
+
+impl Sqlite {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    async fn open(&self) -> Arc<SqliteStore> {
+        let opened = SqliteStore::open(&self.0.path().join("simpul.db"), 4).await;
+        Arc::new(opened.expect("opened"))
+    }
+}
+
+macro_rules! suite {
+    ($engine:ident, $fixture:ident: $($area:ident { $($case:ident,)+ })+) => {
+        mod $engine {
+            $(mod $area {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let fixture = crate::$fixture::new();
+                    crate::$area::$case(async || fixture.open().await).await;
+                })+
+            })+
+        }
+    };
+}
+
+suite! {
+    sqlite, Sqlite:
+    ledger {
+        a_transfer_stands_on_both_sides,
+        positions_have_no_gaps_whoever_posts,
+        a_transfer_is_posted_once,
+        a_balance_that_is_needed_is_there_or_nothing_moves,
+        an_unsound_transfer_is_refused,
+        pages_are_bounded_and_advance_whatever_the_filter,
+        it_agrees_with_a_simple_model,
+    }
+    writer {
+        concurrent_writes_are_all_there_when_opened_again,
+        a_failing_write_fails_alone,
+        a_caller_that_leaves_loses_a_write_whole_or_not_at_all,
+    }
+}
