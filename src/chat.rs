@@ -5,8 +5,18 @@
 //! decides by the room's rules, appends with others in one commit, and answers
 //! with [`Published`] once that is durable.
 
+mod log;
+pub mod metrics;
+mod owner;
 pub mod receipts;
 pub mod rules;
+pub mod service;
+mod session;
+pub mod start;
+pub mod stream;
+#[cfg(test)]
+mod testing;
+pub mod wire;
 
 use std::sync::Arc;
 
@@ -16,6 +26,10 @@ use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::refusal::Refusal;
 use crate::store::chat::{RoomId, RoomRole};
+
+pub use metrics::ChatMetrics;
+pub use start::Chat;
+pub use stream::ChatRoute;
 
 /// What somebody wants appended to a room.
 #[derive(Debug, Clone)]
@@ -122,4 +136,11 @@ pub trait RoomsView: Send + Sync + std::fmt::Debug {
         room: &RoomId,
         principal: &Principal,
     ) -> Result<Option<RoomAccess>, Refusal>;
+}
+
+/// Limits how many frames a principal sends on its streams.
+pub trait FrameLimit: Send + Sync + std::fmt::Debug {
+    /// Takes a place for one frame, or says when to go on: the frame is then
+    /// refused and not executed.
+    fn take(&self, principal: &Principal) -> Result<(), std::time::Duration>;
 }

@@ -326,3 +326,6 @@ fn encode(event: Event) -> Bytes {
 pub(crate) fn number(role: Option<RoomRole>) -> i32 {
     role.map_or(0, |role| i32::from(role as u8))
 }
+
+#[cfg(test)]
+mod tests;

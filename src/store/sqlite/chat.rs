@@ -6,13 +6,13 @@
 
 mod append;
 mod batch;
+mod read;
 mod rows;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteConnection;
 
-use self::rows::{number, stored};
+use self::rows::stored;
 use super::SqliteStore;
 use crate::principal::Principal;
 use crate::store::StoreError;
@@ -29,22 +29,21 @@ impl ChatStore for SqliteStore {
         count: u16,
     ) -> Result<Vec<PartitionState>, StoreError> {
         let owner = owner.to_owned();
-        self.writer
-            .write(move |connection| {
-                Box::pin(async move { take_partitions(connection, owner, count).await })
-            })
-            .await
+        self.write("chat.take_partitions", move |connection| {
+            Box::pin(async move { take_partitions(connection, owner, count).await })
+        })
+        .await
     }
 
     async fn partition_states(&self) -> Result<Vec<PartitionState>, StoreError> {
-        let rows = sqlx::query(STATES).fetch_all(&self.readers).await?;
-        rows.iter().map(rows::partition).collect()
+        self.read("chat.partition_states", read::partition_states(self.readers())).await
     }
 
     async fn append(&self, parts: Vec<PartitionAppend>) -> Result<Vec<Appended>, StoreError> {
-        self.writer
-            .write(move |connection| Box::pin(async move { append::run(connection, parts).await }))
-            .await
+        self.write("chat.append", move |connection| {
+            Box::pin(async move { append::run(connection, parts).await })
+        })
+        .await
     }
 
     async fn delete_room(
@@ -54,23 +53,14 @@ impl ChatStore for SqliteStore {
         room: &RoomId,
     ) -> Result<Appended, StoreError> {
         let room = room.clone();
-        self.writer
-            .write(move |connection| {
-                Box::pin(async move { delete_room(connection, partition, epoch, room).await })
-            })
-            .await
+        self.write("chat.delete_room", move |connection| {
+            Box::pin(async move { delete_room(connection, partition, epoch, room).await })
+        })
+        .await
     }
 
     async fn room(&self, partition: u16, room: &str) -> Result<Option<RoomRecord>, StoreError> {
-        let row = sqlx::query(
-            "SELECT room, title, created_by, created_at, head, deleted FROM room \
-             WHERE \"partition\" = ? AND room = ?",
-        )
-        .bind(partition)
-        .bind(room)
-        .fetch_optional(&self.readers)
-        .await?;
-        row.as_ref().map(rows::room).transpose()
+        self.read("chat.room", read::room(self.readers(), partition, room)).await
     }
 
     async fn entries(
@@ -81,28 +71,8 @@ impl ChatStore for SqliteStore {
         limit: u32,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let id = RoomId::from(room);
-        let mut found = sqlx::query(
-            "SELECT seq, kind, sender, client_message_id, body, reply_to, committed_at \
-             FROM entry WHERE \"partition\" = ? AND room = ? AND seq > ? ORDER BY seq LIMIT ?",
-        )
-        .bind(partition)
-        .bind(room)
-        // Nothing can stand after a number that the database cannot hold.
-        .bind(i64::try_from(after).unwrap_or(i64::MAX))
-        .bind(limit)
-        .fetch(&self.readers);
-        let mut entries = Vec::new();
-        let mut bytes = 0usize;
-        while let Some(row) = found.try_next().await? {
-            let entry = rows::entry(&row, &id)?;
-            bytes = bytes.saturating_add(entry.body.len());
-            if bytes > max_bytes && !entries.is_empty() {
-                break;
-            }
-            entries.push(entry);
-        }
-        Ok(entries)
+        let reading = read::entries(self.readers(), partition, room, after, limit, max_bytes);
+        self.read("chat.entries", reading).await
     }
 
     async fn keys(
@@ -110,47 +80,26 @@ impl ChatStore for SqliteStore {
         partition: u16,
         names: Vec<KeyName>,
     ) -> Result<Vec<Option<KeyRecord>>, StoreError> {
-        let mut records = vec![None; names.len()];
-        let mut connection = self.readers.acquire().await?;
-        let mut first = 0;
-        for (sql, names) in batch::split(&batch::FIND_KEYS, &names) {
-            let mut query = sqlx::query(sql).bind(partition);
-            for name in names {
-                query = query
-                    .bind(name.room.clone())
-                    .bind(name.sender.as_str())
-                    .bind(name.client_message_id.clone());
-            }
-            for row in query.fetch_all(&mut *connection).await? {
-                let index: u64 = number(&row, 0)?;
-                let record = rows::key(&row)?;
-                let place = usize::try_from(index).ok().and_then(|i| records.get_mut(first + i));
-                *place.ok_or_else(|| StoreError::Fault("a key out of range".to_owned()))? =
-                    Some(record);
-            }
-            first += names.len();
-        }
-        Ok(records)
+        self.read("chat.keys", read::keys(self.readers(), partition, names)).await
     }
 
     async fn forget_keys(&self, before: i64, limit: u32) -> Result<u64, StoreError> {
-        self.writer
-            .write(move |connection| {
-                Box::pin(async move {
-                    let done = sqlx::query(
-                        "DELETE FROM entry_key \
+        self.write("chat.forget_keys", move |connection| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "DELETE FROM entry_key \
                          WHERE (\"partition\", room, sender, client_message_id) IN \
                          (SELECT \"partition\", room, sender, client_message_id FROM entry_key \
                           WHERE committed_at < ? ORDER BY committed_at LIMIT ?)",
-                    )
-                    .bind(before)
-                    .bind(limit)
-                    .execute(connection)
-                    .await?;
-                    Ok(done.rows_affected())
-                })
+                )
+                .bind(before)
+                .bind(limit)
+                .execute(connection)
+                .await?;
+                Ok(done.rows_affected())
             })
-            .await
+        })
+        .await
     }
 
     async fn members(
@@ -160,17 +109,8 @@ impl ChatStore for SqliteStore {
         after: &str,
         limit: u32,
     ) -> Result<Vec<MemberRecord>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT member, role, joined_at FROM member \
-             WHERE \"partition\" = ? AND room = ? AND member > ? ORDER BY member LIMIT ?",
-        )
-        .bind(partition)
-        .bind(room)
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(rows::member).collect()
+        let reading = read::members(self.readers(), partition, room, after, limit);
+        self.read("chat.members", reading).await
     }
 
     async fn member(
@@ -179,16 +119,7 @@ impl ChatStore for SqliteStore {
         room: &str,
         member: &Principal,
     ) -> Result<Option<MemberRecord>, StoreError> {
-        let row = sqlx::query(
-            "SELECT member, role, joined_at FROM member \
-             WHERE \"partition\" = ? AND room = ? AND member = ?",
-        )
-        .bind(partition)
-        .bind(room)
-        .bind(member.as_str())
-        .fetch_optional(&self.readers)
-        .await?;
-        row.as_ref().map(rows::member).transpose()
+        self.read("chat.member", read::member(self.readers(), partition, room, member)).await
     }
 
     async fn rooms_of(
@@ -197,18 +128,7 @@ impl ChatStore for SqliteStore {
         after: &str,
         limit: u32,
     ) -> Result<Vec<(RoomRecord, RoomRole)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT r.room, r.title, r.created_by, r.created_at, r.head, r.deleted, m.role \
-             FROM member m CROSS JOIN room r \
-             ON r.\"partition\" = m.\"partition\" AND r.room = m.room \
-             WHERE m.member = ? AND m.room > ? ORDER BY m.room LIMIT ?",
-        )
-        .bind(member.as_str())
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(|row| Ok((rows::room(row)?, rows::role(row, 6)?))).collect()
+        self.read("chat.rooms_of", read::rooms_of(self.readers(), member, after, limit)).await
     }
 }
 
@@ -280,3 +200,6 @@ async fn delete_room(
     }
     Ok(Appended::Committed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! The bytes of all rooms' entries that are in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Counts encoded entries while they exist.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: usize,
+    alive: AtomicUsize,
+    held: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, alive: AtomicUsize::new(0), held: AtomicUsize::new(0) })
+    }
+
+    /// Bytes over the limit; 0 when within it.
+    pub(crate) fn excess(&self) -> usize {
+        self.alive().saturating_sub(self.limit)
+    }
+
+    /// Bytes that exist: in tails and pages, and what HTTP/2 still holds.
+    pub(crate) fn alive(&self) -> usize {
+        self.alive.load(Relaxed)
+    }
+
+    /// Bytes in tails and pages.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    /// Bytes that tails and pages let go of and that slices still pin.
+    pub(crate) fn pinned(&self) -> usize {
+        self.alive().saturating_sub(self.held())
+    }
+
+    /// A tail or a page got so many bytes.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Relaxed);
+    }
+
+    /// A tail or a page let go of so many bytes.
+    pub(super) fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// A chunk's memory. Owned by the `Bytes` that are made of it, so that it is
+/// dropped with the last slice and not before.
+pub(super) struct Counted {
+    bytes: Vec<u8>,
+    budget: Arc<Budget>,
+}
+
+impl Counted {
+    pub(super) fn new(bytes: Vec<u8>, budget: Arc<Budget>) -> Self {
+        budget.alive.fetch_add(bytes.len(), Relaxed);
+        Self { bytes, budget }
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.budget.alive.fetch_sub(self.bytes.len(), Relaxed);
+    }
+}

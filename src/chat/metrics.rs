@@ -1,0 +1,106 @@
+//! What the chat service counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The chat metrics. Clones share them.
+#[derive(Debug, Clone)]
+pub struct ChatMetrics {
+    sessions: Gauge,
+    lagging: Gauge,
+    pub(crate) rooms: Gauge,
+    pub(crate) held_bytes: Gauge,
+    pub(crate) pinned_bytes: Gauge,
+    pub(crate) append_seconds: Histogram,
+    pub(crate) batch_entries: Histogram,
+    pub(crate) page_loads: Counter,
+    pub(crate) stale_views: Counter,
+    pub(crate) fenced: Counter,
+    pub(crate) unknown_outcomes: Counter,
+}
+
+impl ChatMetrics {
+    /// Makes them and shows them in a registry.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::unregistered();
+        let at = registry.sub_registry_with_prefix("simpul_chat");
+        at.register("sessions", "Open Chat streams", metrics.sessions.clone());
+        at.register("lagging_readers", "Readers behind the tail", metrics.lagging.clone());
+        at.register("rooms_in_memory", "Rooms in memory", metrics.rooms.clone());
+        at.register(
+            "held_bytes",
+            "Encoded entries in tails and pages, bytes",
+            metrics.held_bytes.clone(),
+        );
+        at.register(
+            "pinned_bytes",
+            "Encoded entries that only unsent slices keep, bytes",
+            metrics.pinned_bytes.clone(),
+        );
+        at.register(
+            "append_seconds",
+            "Time of one group commit, seconds",
+            metrics.append_seconds.clone(),
+        );
+        at.register("batch_entries", "Entries in one group commit", metrics.batch_entries.clone());
+        at.register("page_loads", "Pages read from the store", metrics.page_loads.clone());
+        at.register(
+            "stale_views",
+            "Times a reader halted because its membership was not confirmed in time",
+            metrics.stale_views.clone(),
+        );
+        at.register("fenced", "Appends refused for an old epoch", metrics.fenced.clone());
+        at.register(
+            "unknown_outcomes",
+            "Appends whose outcome was not known",
+            metrics.unknown_outcomes.clone(),
+        );
+        metrics
+    }
+
+    /// Makes them for nobody to see.
+    pub fn unregistered() -> Self {
+        Self {
+            sessions: Gauge::default(),
+            lagging: Gauge::default(),
+            rooms: Gauge::default(),
+            held_bytes: Gauge::default(),
+            pinned_bytes: Gauge::default(),
+            append_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            page_loads: Counter::default(),
+            stale_views: Counter::default(),
+            fenced: Counter::default(),
+            unknown_outcomes: Counter::default(),
+        }
+    }
+
+    /// One more open stream, while the guard lives.
+    pub(crate) fn session(&self) -> Counting {
+        Counting::new(&self.sessions)
+    }
+
+    /// One more reader behind the tail, while the guard lives.
+    pub(crate) fn lagging(&self) -> Counting {
+        Counting::new(&self.lagging)
+    }
+}
+
+/// Raises a gauge by one while it lives.
+#[derive(Debug)]
+pub(crate) struct Counting(Gauge);
+
+impl Counting {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

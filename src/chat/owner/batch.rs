@@ -1,0 +1,290 @@
+//! One group of proposals, from the rules to what is appended. No IO.
+//!
+//! A proposal is decided on the state that those before it in the group make.
+//! That state is not durable yet, so no answer that rests on it may leave
+//! before the commit, a refusal no more than a success.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{Answer, Job, Room, not_owner};
+use crate::chat::Published;
+use crate::chat::log::{Budget, Chunk, Frames};
+use crate::chat::rules::{self, Decision, Limits, RoomState};
+use crate::chat::session::Session;
+use crate::refusal::{Reason, Refusal};
+use crate::store::chat::{
+    Change, Entry, KeyName, KeyRecord, NewEntry, NewKey, PartitionAppend, RoomId,
+};
+
+/// What is known of a room before the group.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// It is in memory.
+    Room(Arc<Room>),
+    /// There is none.
+    Missing,
+    /// There was one; its id stays taken.
+    Deleted,
+}
+
+/// A room as the group changes it.
+#[derive(Debug)]
+struct Working {
+    known: Known,
+    partition: u16,
+    epoch: u64,
+    head: u64,
+    /// A copy of the state once the group changes more than the head.
+    changed: Option<RoomState>,
+    frames: Option<Frames>,
+}
+
+/// A decided proposal.
+#[derive(Debug)]
+struct Decided {
+    job: Job,
+    result: Result<Published, Refusal>,
+    /// The partition whose commit the result rests on.
+    rests_on: Option<u16>,
+}
+
+/// What a key stands for, in the store or in this group.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    digest: [u8; 32],
+    published: Published,
+}
+
+/// A room's part of a committed group.
+#[derive(Debug)]
+pub(super) struct RoomChange {
+    /// The room, if it was there before.
+    pub(super) room: Option<Arc<Room>>,
+    /// Its id.
+    pub(super) id: RoomId,
+    /// Its partition.
+    pub(super) partition: u16,
+    /// Its state, if more than the head changed.
+    pub(super) state: Option<RoomState>,
+    /// The new entries, framed.
+    pub(super) chunks: Vec<Chunk>,
+}
+
+/// A group.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    limits: Limits,
+    committed_at: i64,
+    budget: &'a Arc<Budget>,
+    rooms: HashMap<RoomId, Working>,
+    keys: HashMap<KeyName, Taken>,
+    parts: BTreeMap<u16, PartitionAppend>,
+    decided: Vec<Decided>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(limits: Limits, committed_at: i64, budget: &'a Arc<Budget>) -> Self {
+        Self {
+            limits,
+            committed_at,
+            budget,
+            rooms: HashMap::new(),
+            keys: HashMap::new(),
+            parts: BTreeMap::new(),
+            decided: Vec::new(),
+        }
+    }
+
+    /// Adds a room of the group.
+    pub(super) fn room(&mut self, id: RoomId, partition: u16, epoch: u64, known: Known) {
+        let head = match &known {
+            Known::Room(room) => room.head(),
+            Known::Missing | Known::Deleted => 0,
+        };
+        let working = Working { known, partition, epoch, head, changed: None, frames: None };
+        self.rooms.insert(id, working);
+    }
+
+    /// Adds a key that the store remembers.
+    pub(super) fn key(&mut self, name: KeyName, record: KeyRecord) {
+        let published = Published {
+            seq: record.seq,
+            committed_at: record.committed_at,
+            redactions: record.redactions,
+        };
+        self.keys.insert(name, Taken { digest: record.digest, published });
+    }
+
+    /// Refuses a proposal that cannot be decided.
+    pub(super) fn refuse(&mut self, job: Job, refusal: Refusal) {
+        self.decided.push(Decided { job, result: Err(refusal), rests_on: None });
+    }
+
+    /// Decides a proposal.
+    pub(super) fn decide(&mut self, job: Job) {
+        let result = self.result(&job);
+        let rests_on = self
+            .rooms
+            .get(&job.proposal.room)
+            .filter(|working| working.frames.is_some())
+            .map(|working| working.partition);
+        self.decided.push(Decided { job, result, rests_on });
+    }
+
+    fn result(&mut self, job: &Job) -> Result<Published, Refusal> {
+        let proposal = &job.proposal;
+        let working = self.rooms.get_mut(&proposal.room).ok_or_else(not_owner)?;
+        let decision = working.decide(job, &self.limits)?;
+        let Decision::Append { kind, body, reply_to, redactions, change, digest } = decision else {
+            return Ok(Published { seq: 0, committed_at: 0, redactions: 0 });
+        };
+        let name = key_name(job);
+        if let Some(taken) = name.as_ref().and_then(|name| self.keys.get(name)) {
+            if taken.digest == digest {
+                return Ok(taken.published);
+            }
+            return Err(Refusal::new(
+                Reason::KeyReused,
+                "the client message id was used with another body",
+            ));
+        }
+        if let Some(change) = &change {
+            working.change(job, change, self.committed_at)?;
+        }
+        let frames = working.frames.get_or_insert_with(|| Frames::after(working.head, self.budget));
+        working.head += 1;
+        let entry = Entry {
+            room: proposal.room.clone(),
+            seq: working.head,
+            kind,
+            sender: proposal.sender.clone(),
+            client_message_id: proposal.client_message_id.clone(),
+            body,
+            reply_to,
+            committed_at: self.committed_at,
+        };
+        frames.push(&entry);
+        let published =
+            Published { seq: working.head, committed_at: self.committed_at, redactions };
+        let key = name.map(|name| {
+            self.keys.insert(name, Taken { digest, published });
+            NewKey { digest, redactions }
+        });
+        let (partition, epoch) = (working.partition, working.epoch);
+        let part = self.parts.entry(partition).or_insert_with(|| PartitionAppend {
+            partition,
+            epoch,
+            entries: Vec::new(),
+        });
+        part.entries.push(NewEntry { entry, key, change });
+        Ok(published)
+    }
+
+    /// What is to be appended, by partition; empty when nothing is.
+    pub(super) fn take_parts(&mut self) -> Vec<PartitionAppend> {
+        std::mem::take(&mut self.parts).into_values().collect()
+    }
+
+    /// The partition's part was refused, for this reason.
+    pub(super) fn fail(&mut self, partition: u16, why: &Refusal) {
+        self.rooms.retain(|_, working| working.partition != partition);
+        for decided in &mut self.decided {
+            if decided.rests_on == Some(partition) {
+                decided.result = Err(why.clone());
+            }
+        }
+    }
+
+    /// What was committed, room by room.
+    pub(super) fn take_changes(&mut self) -> Vec<RoomChange> {
+        let rooms = std::mem::take(&mut self.rooms).into_iter();
+        rooms
+            .filter_map(|(id, working)| {
+                let chunks = working.frames?.finish();
+                let room = match working.known {
+                    Known::Room(room) => Some(room),
+                    Known::Missing | Known::Deleted => None,
+                };
+                let (partition, state) = (working.partition, working.changed);
+                Some(RoomChange { room, id, partition, state, chunks })
+            })
+            .collect()
+    }
+
+    /// Answers everybody; gives the sessions that are to be woken.
+    pub(super) fn answer(self) -> Vec<Arc<Session>> {
+        self.decided.into_iter().filter_map(|decided| answer(decided.job, decided.result)).collect()
+    }
+}
+
+/// Answers one proposal; gives the session that is to be woken.
+pub(super) fn answer(job: Job, result: Result<Published, Refusal>) -> Option<Arc<Session>> {
+    match job.answer {
+        Answer::Call(call) => {
+            // The caller may have gone.
+            let _ = call.send(result);
+            None
+        }
+        Answer::Session(session) => {
+            session.settle(&job.proposal, result);
+            Some(session)
+        }
+    }
+}
+
+/// The name under which the proposal is remembered.
+pub(super) fn key_name(job: &Job) -> Option<KeyName> {
+    let proposal = &job.proposal;
+    (!proposal.client_message_id.is_empty()).then(|| KeyName {
+        room: proposal.room.clone(),
+        sender: proposal.sender.clone(),
+        client_message_id: proposal.client_message_id.clone(),
+    })
+}
+
+impl Working {
+    fn decide(&mut self, job: &Job, limits: &Limits) -> Result<Decision, Refusal> {
+        if let Some(state) = &mut self.changed {
+            state.head = self.head;
+            return rules::decide(Some(state), &job.proposal, limits);
+        }
+        match &self.known {
+            Known::Missing => rules::decide(None, &job.proposal, limits),
+            Known::Deleted => match job.proposal.content {
+                crate::chat::Content::CreateRoom { .. } => Err(rules::taken()),
+                _ => rules::decide(None, &job.proposal, limits),
+            },
+            Known::Room(room) => {
+                let mut inner = room.lock();
+                let state = inner.state.as_mut().ok_or_else(not_owner)?;
+                // The head that the entries before it in the group make, only
+                // for the decision: the state itself is what is committed.
+                let committed = std::mem::replace(&mut state.head, self.head);
+                let decision = rules::decide(Some(state), &job.proposal, limits);
+                state.head = committed;
+                decision
+            }
+        }
+    }
+
+    fn change(&mut self, job: &Job, change: &Change, now: i64) -> Result<(), Refusal> {
+        if self.changed.is_none() {
+            self.changed = Some(match &self.known {
+                Known::Room(room) => room.lock().state.clone().ok_or_else(not_owner)?,
+                Known::Missing | Known::Deleted => RoomState {
+                    room: job.proposal.room.clone(),
+                    title: String::new(),
+                    created_by: job.proposal.sender.clone(),
+                    created_at: now,
+                    head: 0,
+                    members: HashMap::new(),
+                },
+            });
+        }
+        if let Some(state) = &mut self.changed {
+            state.apply(change);
+        }
+        Ok(())
+    }
+}

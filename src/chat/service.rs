@@ -1,0 +1,189 @@
+//! The calls of `ChatService` but `Chat` itself, which the session serves.
+//!
+//! A call that changes something becomes a [`Proposal`] for the owner of the
+//! room; the rules are decided there ([`super::rules`]), not here. Here the
+//! fields are checked, every violated one at once, and the answers are put
+//! together. What reads a room proves membership first: for others there is no
+//! such room.
+
+mod convert;
+mod fields;
+mod members;
+mod messages;
+mod page;
+mod rooms;
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{Content, Proposal, Published, RoomAccess, RoomsView, Router};
+use crate::principal::Principal;
+use crate::proto::chat::v1 as pb;
+use crate::proto::chat::v1::chat_service_server::{ChatService, ChatServiceServer};
+use crate::refusal::Refusal;
+use crate::security::permit::Permit;
+use crate::store::ChatStore;
+use crate::store::chat::{RoomId, partition_of};
+
+/// What is too much.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiLimits {
+    /// The largest body, bytes.
+    pub max_body_bytes: usize,
+    /// The largest request message, bytes.
+    pub max_message_bytes: usize,
+    /// Entries that GetMessages reads from the store at once.
+    pub page_entries: u32,
+}
+
+/// The unary calls and GetMessages. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ChatApi {
+    router: Arc<dyn Router>,
+    view: Arc<dyn RoomsView>,
+    store: Arc<dyn ChatStore>,
+    partitions: u16,
+    limits: ApiLimits,
+}
+
+impl ChatApi {
+    /// Over a router for what changes, a view for who may read, and the store
+    /// for what is read.
+    pub fn new(
+        router: Arc<dyn Router>,
+        view: Arc<dyn RoomsView>,
+        store: Arc<dyn ChatStore>,
+        partitions: u16,
+        limits: ApiLimits,
+    ) -> Self {
+        Self { router, view, store, partitions, limits }
+    }
+
+    /// As tonic serves it.
+    pub fn service(self) -> ChatServiceServer<Self> {
+        let max = self.limits.max_message_bytes;
+        ChatServiceServer::new(self).max_decoding_message_size(max)
+    }
+
+    /// What the caller has of the room; NOT_FOUND for who is no member.
+    async fn access(&self, room: &RoomId, principal: &Principal) -> Result<RoomAccess, Refusal> {
+        let access = self.view.access(room, principal).await?;
+        access.ok_or_else(|| Refusal::not_found("room"))
+    }
+
+    async fn propose(
+        &self,
+        permit: &Permit,
+        room: RoomId,
+        content: Content,
+    ) -> Result<Published, Refusal> {
+        let sender = permit.principal().clone();
+        let client_message_id = Arc::from("");
+        self.router.publish(Proposal { room, sender, client_message_id, content }).await
+    }
+
+    fn partition(&self, room: &str) -> u16 {
+        partition_of(room, self.partitions)
+    }
+}
+
+/// Takes the permit, then answers or refuses.
+macro_rules! answer {
+    ($self:ident, $request:ident, $method:ident) => {{
+        let permit = Permit::of(&$request)?;
+        Ok(Response::new($self.$method(&permit, $request.into_inner()).await?))
+    }};
+}
+
+#[tonic::async_trait]
+impl ChatService for ChatApi {
+    type GetMessagesStream = messages::Messages;
+
+    async fn send_message(
+        &self,
+        request: Request<pb::SendMessageRequest>,
+    ) -> Result<Response<pb::SendMessageResponse>, Status> {
+        answer!(self, request, send)
+    }
+
+    async fn get_messages(
+        &self,
+        request: Request<pb::GetMessagesRequest>,
+    ) -> Result<Response<Self::GetMessagesStream>, Status> {
+        answer!(self, request, read)
+    }
+
+    async fn create_room(
+        &self,
+        request: Request<pb::CreateRoomRequest>,
+    ) -> Result<Response<pb::CreateRoomResponse>, Status> {
+        answer!(self, request, create)
+    }
+
+    async fn get_room(
+        &self,
+        request: Request<pb::GetRoomRequest>,
+    ) -> Result<Response<pb::GetRoomResponse>, Status> {
+        answer!(self, request, get)
+    }
+
+    async fn update_room(
+        &self,
+        request: Request<pb::UpdateRoomRequest>,
+    ) -> Result<Response<pb::UpdateRoomResponse>, Status> {
+        answer!(self, request, update)
+    }
+
+    async fn delete_room(
+        &self,
+        request: Request<pb::DeleteRoomRequest>,
+    ) -> Result<Response<pb::DeleteRoomResponse>, Status> {
+        answer!(self, request, delete)
+    }
+
+    async fn list_rooms(
+        &self,
+        request: Request<pb::ListRoomsRequest>,
+    ) -> Result<Response<pb::ListRoomsResponse>, Status> {
+        answer!(self, request, list)
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<pb::ListMembersRequest>,
+    ) -> Result<Response<pb::ListMembersResponse>, Status> {
+        answer!(self, request, members)
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<pb::AddMemberRequest>,
+    ) -> Result<Response<pb::AddMemberResponse>, Status> {
+        answer!(self, request, add)
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<pb::RemoveMemberRequest>,
+    ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
+        answer!(self, request, remove)
+    }
+
+    async fn leave_room(
+        &self,
+        request: Request<pb::LeaveRoomRequest>,
+    ) -> Result<Response<pb::LeaveRoomResponse>, Status> {
+        answer!(self, request, leave)
+    }
+
+    async fn set_member_role(
+        &self,
+        request: Request<pb::SetMemberRoleRequest>,
+    ) -> Result<Response<pb::SetMemberRoleResponse>, Status> {
+        answer!(self, request, set_role)
+    }
+}
+
+#[cfg(test)]
+mod tests;

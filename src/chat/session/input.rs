@@ -1,0 +1,236 @@
+//! The input of a session: a task that reads the client's frames.
+//!
+//! It ends with the body, with the permit, when the node stops, or when the
+//! client breaks the protocol; after the client has ended its side it waits for
+//! the body to deliver what was asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use opentelemetry::trace::TraceContextExt;
+use tonic::{Code, Status, Streaming};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::{Session, notice};
+use crate::chat::owner::{Answer, Job, Owner};
+use crate::chat::{Content, FrameLimit, Proposal, wire};
+use crate::proto::chat::v1 as pb;
+use crate::proto::chat::v1::chat_request::Frame;
+use crate::proto::chat::v1::chat_response::Frame as Reply;
+use crate::refusal::{Reason, Refusal, Violations};
+use crate::security::permit::Permit;
+use crate::{drain, id};
+
+/// What the task needs.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) session: Arc<Session>,
+    pub(crate) owner: Owner,
+    pub(crate) permit: Permit,
+    pub(crate) frame_limit: Option<Arc<dyn FrameLimit>>,
+    /// The stream's trace, when it is recorded.
+    pub(crate) trace: Option<opentelemetry::Context>,
+}
+
+/// Why reading ended.
+enum Ended {
+    /// The client has no more frames.
+    ByClient,
+    /// The stream is broken.
+    Broken(Status),
+}
+
+impl Input {
+    /// The trace that frames of this stream belong to; `None` when nobody
+    /// records it, so that a message costs no span.
+    pub(crate) fn trace_of(stream: &Span) -> Option<opentelemetry::Context> {
+        let context = stream.context();
+        let sampled = context.span().span_context().is_sampled();
+        sampled.then_some(context)
+    }
+
+    /// Runs until the session ends.
+    pub(crate) async fn run(self, frames: Streaming<pb::ChatRequest>, mut drain: drain::Watch) {
+        let session = self.session.clone();
+        let validity = self.permit.validity().clone();
+        let work = async {
+            match self.read(frames).await {
+                Ended::ByClient => {
+                    session.until(Session::is_settled).await;
+                    self.finish();
+                    std::future::pending().await
+                }
+                Ended::Broken(status) => {
+                    session.until(Session::is_settled).await;
+                    status
+                }
+            }
+        };
+        let status = tokio::select! {
+            biased;
+            () = session.closed() => return,
+            why = validity.ended() => why.into(),
+            () = drain.graceful() => {
+                session.push(notice(
+                    pb::NoticeKind::Draining,
+                    "",
+                    0,
+                    "the node is stopping: connect again",
+                ));
+                session.wake();
+                tokio::select! {
+                    () = session.until(Session::is_settled) => {}
+                    () = session.closed() => return,
+                    () = drain.forced() => {}
+                }
+                Refusal::new(Reason::Draining, "the node is stopping").into()
+            }
+            status = work => status,
+        };
+        session.end(status);
+    }
+
+    /// Reads and executes frames.
+    async fn read(&self, mut frames: Streaming<pb::ChatRequest>) -> Ended {
+        let mut began = false;
+        loop {
+            self.session.until(Session::has_room).await;
+            let request = match frames.message().await {
+                Ok(Some(request)) => request,
+                Ok(None) => return Ended::ByClient,
+                // What follows would be misframed.
+                Err(status) => return Ended::Broken(broken(&status)),
+            };
+            let (room, message_id) = names(&request);
+            if let Err(refusal) = self.execute(request, &mut began).await {
+                self.session.push(wire::failed(&room, &message_id, refusal));
+            }
+            self.session.wake();
+        }
+    }
+
+    async fn execute(&self, request: pb::ChatRequest, began: &mut bool) -> Result<(), Refusal> {
+        if let Some(limit) = &self.frame_limit {
+            limit.take(self.session.principal()).map_err(|delay| {
+                Refusal::new(Reason::RateLimited, "too many frames").retry_after(delay)
+            })?;
+        }
+        let Some(frame) = request.frame else {
+            let mut violations = Violations::new();
+            violations.add("frame", "must be one of the frames that the contract has");
+            return violations.finish();
+        };
+        if !*began && !matches!(frame, Frame::Join(_)) {
+            let why = "the first frame must be a Join";
+            return Err(Refusal::new(Reason::JoinFirst, why));
+        }
+        match frame {
+            Frame::Join(join) => {
+                self.join(&join).await?;
+                *began = true;
+                Ok(())
+            }
+            Frame::Leave(leave) => self.leave(&leave),
+            Frame::Send(send) => self.send(send).await,
+            Frame::Ping(ping) => {
+                self.session.push(Reply::Pong(pb::Pong { nonce: ping.nonce }));
+                Ok(())
+            }
+            Frame::Reauthenticate(again) => self.permit.reauthenticate(&again.token),
+        }
+    }
+
+    /// Hands a message to the owner; its outcome comes as a frame.
+    async fn send(&self, send: pb::Send) -> Result<(), Refusal> {
+        let room = self.joined(&send.room_id)?;
+        let mut violations = Violations::new();
+        violations.check(id::is_client_key(&send.client_message_id), "client_message_id", || {
+            id::CLIENT_KEY_RULE.into()
+        });
+        violations.finish()?;
+        let span = self.span(&send.room_id);
+        let proposal = Proposal {
+            room,
+            sender: self.session.principal().clone(),
+            client_message_id: send.client_message_id.into(),
+            content: Content::Text { body: send.body, reply_to: send.reply_to },
+        };
+        let job = Job { proposal, answer: Answer::Session(self.session.clone()), span };
+        self.session.in_flight.fetch_add(1, Ordering::AcqRel);
+        let submitted = Submitted { session: &self.session, done: false };
+        submitted.finish(self.owner.submit(job).await)
+    }
+
+    /// A span of the message's own, below the stream's but not held by it.
+    fn span(&self, room: &str) -> Span {
+        let Some(trace) = &self.trace else { return Span::none() };
+        let span = tracing::info_span!(parent: None, "chat.send", room);
+        // Refused only where no such layer is: then nobody sees the span.
+        let _ = span.set_parent(trace.clone());
+        span
+    }
+
+    /// The client has ended its side: it still gets what there is now.
+    fn finish(&self) {
+        let mut reading = self.session.reading();
+        reading.finishing = true;
+        for joined in &mut reading.rooms {
+            joined.goal = joined.room.head();
+        }
+        drop(reading);
+        self.session.wake();
+    }
+}
+
+/// A send that was not handed over, because it was refused or its future was
+/// dropped, is not under way.
+struct Submitted<'a> {
+    session: &'a Session,
+    done: bool,
+}
+
+impl Submitted<'_> {
+    fn finish(mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
+        self.done = result.is_ok();
+        result
+    }
+}
+
+impl Drop for Submitted<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.session.in_flight.fetch_sub(1, Ordering::AcqRel);
+            self.session.progress.notify_waiters();
+        }
+    }
+}
+
+/// The room and the message that a frame names, for its refusal.
+fn names(request: &pb::ChatRequest) -> (String, String) {
+    match &request.frame {
+        Some(Frame::Join(join)) => (short(&join.room_id), String::new()),
+        Some(Frame::Leave(leave)) => (short(&leave.room_id), String::new()),
+        Some(Frame::Send(send)) => (short(&send.room_id), short(&send.client_message_id)),
+        _ => (String::new(), String::new()),
+    }
+}
+
+/// What no valid name is longer than: a refusal does not echo more.
+fn short(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+/// The status that ends a broken stream.
+fn broken(status: &Status) -> Status {
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Refusal::new(Reason::MessageTooLarge, "the message is larger than the node takes")
+        }
+        _ => Refusal::new(
+            Reason::MalformedMessage,
+            "the stream's message is not what the contract says, or is cut short",
+        ),
+    }
+    .into()
+}

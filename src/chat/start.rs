@@ -1,0 +1,85 @@
+//! Puts the chat service together and starts its tasks.
+
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use super::metrics::ChatMetrics;
+use super::owner::{Committer, Owner, forget_keys, refresh};
+use super::stream::{ChatRoute, Streams};
+use super::{FrameLimit, RoomsView, Router};
+use crate::config::schema;
+use crate::readiness::Readiness;
+use crate::store::{ChatStore, StoreError};
+use crate::{drain, task};
+
+/// The running chat service. Dropping it ends its tasks: what waits for the
+/// owner then fails, so it is dropped after the sessions have ended.
+#[derive(Debug)]
+pub struct Chat {
+    owner: Owner,
+    streams: Arc<Streams>,
+    tasks: [AbortHandle; 3],
+}
+
+impl Chat {
+    /// Takes the partitions and starts. The node is not ready (`partitions
+    /// taken`) until that is done, and again while it has to be repeated.
+    #[allow(clippy::too_many_arguments)] // Called once, by the node, which has them all.
+    pub async fn start(
+        store: Arc<dyn ChatStore>,
+        config: &schema::Chat,
+        max_message_bytes: usize,
+        node_id: &str,
+        metrics: ChatMetrics,
+        drain: drain::Watch,
+        readiness: &Readiness,
+        frame_limit: Option<Arc<dyn FrameLimit>>,
+    ) -> Result<Self, StoreError> {
+        let pending = Committer::pending(readiness);
+        let (owner, commands) = Owner::new(store, config, node_id, metrics);
+        let shared = owner.shared();
+        let committer = Committer::new(shared.clone(), commands, readiness.clone(), node_id);
+        committer.take().await?;
+        drop(pending);
+        let tasks = [
+            task::spawn("room owner", committer.run()).abort_handle(),
+            task::spawn("partition view", refresh(shared.clone())).abort_handle(),
+            task::spawn("old message ids", forget_keys(shared.clone())).abort_handle(),
+        ];
+        let streams =
+            Arc::new(Streams { owner: owner.clone(), max_message_bytes, drain, frame_limit });
+        Ok(Self { owner, streams, tasks })
+    }
+
+    /// Brings proposals to the rooms' owner.
+    pub fn router(&self) -> Arc<dyn Router> {
+        Arc::new(self.owner.clone())
+    }
+
+    /// Reads memberships as they are committed.
+    pub fn view(&self) -> Arc<dyn RoomsView> {
+        Arc::new(self.owner.clone())
+    }
+
+    /// Serves `Chat` and passes everything else to `inner`.
+    pub fn route<S>(&self, inner: S) -> ChatRoute<S> {
+        ChatRoute::new(inner, self.streams.clone())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    #[cfg(test)]
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+}
+
+impl Drop for Chat {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}

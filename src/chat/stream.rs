@@ -1,0 +1,119 @@
+//! The route of `ChatService.Chat`, beside the generated services: they would
+//! encode every message for every reader.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response};
+use tonic::body::Body;
+use tonic::codec::BufferSettings;
+use tonic::{Status, Streaming};
+use tonic_prost::ProstDecoder;
+use tower::Service;
+
+use super::FrameLimit;
+use super::owner::Owner;
+use super::session::{Input, Session, SessionBody};
+use crate::proto::chat::v1 as pb;
+use crate::refusal::{Reason, Refusal};
+use crate::security::permit::{EndsWithPermit, Permit};
+use crate::{drain, task};
+
+/// The one path that is served here.
+pub const PATH: &str = "/simpul.chat.v1.ChatService/Chat";
+
+/// An idle stream's buffer, bytes; it grows when a message needs it.
+const BUFFER: usize = 256;
+
+/// What a stream needs of the service.
+#[derive(Debug, Clone)]
+pub(crate) struct Streams {
+    pub(crate) owner: Owner,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) drain: drain::Watch,
+    pub(crate) frame_limit: Option<Arc<dyn FrameLimit>>,
+}
+
+impl Streams {
+    /// Opens a session; its input runs until it ends. Must be called within a
+    /// runtime.
+    pub(crate) fn open<B>(&self, permit: Permit, body: B) -> SessionBody
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<tonic::codegen::StdError>,
+    {
+        let decoder = ProstDecoder::<pb::ChatRequest>::new(BufferSettings::new(BUFFER, BUFFER));
+        let frames = Streaming::new_request(decoder, body, None, Some(self.max_message_bytes));
+        let session = Session::new(permit.principal().clone());
+        let output =
+            SessionBody::new(session.clone(), self.owner.shared().clone(), self.drain.guard());
+        let input = Input {
+            session,
+            owner: self.owner.clone(),
+            permit,
+            frame_limit: self.frame_limit.clone(),
+            trace: Input::trace_of(&tracing::Span::current()),
+        };
+        task::spawn("chat session", input.run(frames, self.drain.clone()));
+        output
+    }
+}
+
+/// Serves `Chat` and passes everything else on.
+#[derive(Debug, Clone)]
+pub struct ChatRoute<S> {
+    inner: S,
+    streams: Arc<Streams>,
+}
+
+impl<S> ChatRoute<S> {
+    pub(crate) fn new(inner: S, streams: Arc<Streams>) -> Self {
+        Self { inner, streams }
+    }
+}
+
+/// The response: made here at once, or the inner service's.
+type Answer<F, E> = futures_util::future::Either<std::future::Ready<Result<Response<Body>, E>>, F>;
+
+impl<S, B> Service<Request<B>> for ChatRoute<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer<S::Future, Infallible>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if request.uri().path() != PATH {
+            return Answer::Right(self.inner.call(request));
+        }
+        let (parts, body) = request.into_parts();
+        let response = match parts.extensions.get::<Permit>() {
+            Some(permit) => respond(self.streams.open(permit.clone(), body)),
+            // The layers always insert one.
+            None => {
+                let refusal = Refusal::new(Reason::Internal, "the call has no permit");
+                Status::from(refusal).into_http()
+            }
+        };
+        Answer::Left(std::future::ready(Ok(response)))
+    }
+}
+
+fn respond(body: SessionBody) -> Response<Body> {
+    let mut response = Response::new(Body::new(body));
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, grpc);
+    // The body ends itself between whole messages.
+    response.extensions_mut().insert(EndsWithPermit);
+    response
+}
