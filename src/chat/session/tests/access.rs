@@ -119,7 +119,7 @@ async fn the_end_of_the_permit_ends_the_stream() {
     world.room("r").await;
     let permit = permit("bob");
     let validity = permit.validity().clone();
-    let mut bob = Client::open(&world, permit);
+    let mut bob = Client::open(&world.chat, permit);
     bob.join("r", From::Earliest(true)).await;
     validity.revoke(Refusal::new(Reason::TokenExpired, "over"));
     while bob.next().await.is_some() {}
