@@ -70,6 +70,16 @@ struct Out {
     end: Option<Status>,
 }
 
+/// What waits.
+enum Waiting {
+    /// Encoded frames.
+    Frames(Bytes),
+    /// The end.
+    End(Status),
+    /// Nothing.
+    Nothing,
+}
+
 /// What the session reads.
 #[derive(Debug, Default)]
 struct Reading {
@@ -205,17 +215,20 @@ impl Session {
         self.closing.notify_waiters();
     }
 
-    /// Everything that waits, to be sent at once.
-    fn take_out(&self) -> Bytes {
-        let (bytes, was_full) = {
-            let mut out = self.out();
-            let frames = std::mem::take(&mut out.frames);
-            (std::mem::take(&mut out.bytes).freeze(), frames >= WAITING_FRAMES)
-        };
-        if was_full {
+    /// Everything that waits, to be sent at once; when nothing does, how the
+    /// stream ends, if it does.
+    fn take_out(&self) -> Waiting {
+        let mut out = self.out();
+        if out.frames == 0 {
+            return out.end.clone().map_or(Waiting::Nothing, Waiting::End);
+        }
+        let frames = std::mem::take(&mut out.frames);
+        let bytes = std::mem::take(&mut out.bytes).freeze();
+        drop(out);
+        if frames >= WAITING_FRAMES {
             self.progress.notify_waiters();
         }
-        bytes
+        Waiting::Frames(bytes)
     }
 
     fn out(&self) -> MutexGuard<'_, Out> {

@@ -101,7 +101,7 @@ impl World {
     }
 
     pub(crate) fn client(&self, name: &str) -> Client {
-        Client::open(self, permit(name))
+        Client::open(&self.chat, permit(name))
     }
 }
 

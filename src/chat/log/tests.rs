@@ -86,7 +86,11 @@ impl World {
                 assert!(self.tail.append(framed(&new, &self.budget), self.now));
                 self.model.extend(new);
             }
-            Step::Read(who, times) => (0..times).for_each(|_| drop(self.read(who))),
+            Step::Read(who, times) => {
+                for _ in 0..times {
+                    self.read(who);
+                }
+            }
             Step::Shrink(bytes) => self.tail.shrink(bytes),
             Step::Pass(millis) => self.now += Duration::from_millis(millis),
             Step::ClearPages => self.pages.clear(),

@@ -3,6 +3,7 @@
 mod access;
 mod lagging;
 mod protocol;
+mod restart;
 
 use crate::chat::testing::{Fault, World};
 use crate::proto::chat::v1::chat_response::Frame;

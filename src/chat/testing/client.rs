@@ -14,7 +14,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::World;
+use crate::chat::Chat;
 use crate::chat::session::SessionBody;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_request::Frame as Ask;
@@ -33,11 +33,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn open(world: &World, permit: Permit) -> Self {
+    pub(crate) fn open(chat: &Chat, permit: Permit) -> Self {
         let (input, frames) = mpsc::channel(8);
         let frames =
             ReceiverStream::new(frames).map(|bytes| Ok::<_, Infallible>(BodyFrame::data(bytes)));
-        let body = world.chat.streams().open(permit, StreamBody::new(frames));
+        let body = chat.streams().open(permit, StreamBody::new(frames));
         let (bytes, trailers) = (BytesMut::new(), None);
         Self { input: Some(input), body: Box::pin(body), bytes, trailers }
     }

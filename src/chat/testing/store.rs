@@ -222,7 +222,7 @@ impl ChatStore for MemoryStore {
         let mut data = self.data();
         let old = data.keys.iter().filter(|(_, record)| record.committed_at < before);
         let old: Vec<_> = old.map(|(name, _)| name.clone()).take(limit as usize).collect();
-        old.iter().for_each(|name| drop(data.keys.remove(name)));
+        data.keys.retain(|name, _| !old.contains(name));
         Ok(old.len() as u64)
     }
 
