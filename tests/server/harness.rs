@@ -178,6 +178,8 @@ pub(crate) struct Trust {
 }
 
 impl TlsSource for Trust {
+    type Chain = Vec<CertificateDer<'static>>;
+
     fn config(&self) -> Arc<rustls::ServerConfig> {
         self.config.clone()
     }
@@ -185,23 +187,22 @@ impl TlsSource for Trust {
     fn peer(
         &self,
         connection: &rustls::ServerConnection,
-    ) -> Result<Option<Arc<PeerCertificate>>, Refusal> {
-        if connection.peer_certificates().is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Arc::new(PeerCertificate {
+    ) -> Result<Option<(Arc<PeerCertificate>, Self::Chain)>, Refusal> {
+        let Some(chain) = connection.peer_certificates() else { return Ok(None) };
+        let certificate = Arc::new(PeerCertificate {
             principal: alice(&Extensions::new()).expect("principal"),
             roles: Roles::NONE,
             not_after: std::time::SystemTime::now() + LONG,
             thumbprint: [0; 32],
-        })))
+        });
+        Ok(Some((certificate, chain.to_vec())))
     }
 
     fn trust_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    fn recheck(&self, chain: &[CertificateDer<'static>]) -> bool {
+    fn recheck(&self, chain: &Self::Chain) -> bool {
         !chain.is_empty() && self.believed.load(Ordering::SeqCst)
     }
 }
