@@ -24,8 +24,8 @@ use simpul::server::bind::Listener;
 use simpul::server::routes::Routes;
 use simpul::server::stack::Layers;
 use simpul::server::tls::TlsSource;
-use simpul::server::{accept, health, metrics};
-use simpul::traffic::methods::{HEALTH, Methods};
+use simpul::server::{accept, health, metrics, reflection};
+use simpul::traffic::methods::{HEALTH, Methods, REFLECTION};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -96,9 +96,12 @@ impl Node {
         let routes = Routes::builder()
             .service(who_am_i)
             .service(health::server(Readiness::new(), watching.clone(), &names))
+            .service(reflection::v1(&names).expect("descriptors"))
+            .service(reflection::v1alpha(&names).expect("descriptors"))
             .method(HISTORY, tower::service_fn(history))
             .build();
-        let methods = Methods::mounted(&[names[0], names[1], HEALTH]).expect("descriptors");
+        let methods = Methods::mounted(&[names[0], names[1], HEALTH, REFLECTION[0], REFLECTION[1]])
+            .expect("descriptors");
         let layers = Layers::new(&traffic, Arc::new(methods), alice, trace);
         let service = layers.around(&Identity::new(), &Identity::new(), routes);
         let any = "127.0.0.1:0".parse().expect("address");
