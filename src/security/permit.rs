@@ -57,6 +57,11 @@ impl Permit {
         Self { caller: Arc::new(caller), validity }
     }
 
+    /// The same, of a caller that other permits share.
+    pub(super) fn shared(caller: Arc<Caller>, validity: Validity) -> Self {
+        Self { caller, validity }
+    }
+
     /// The permit of a request that came through the layers.
     pub fn of<T>(request: &tonic::Request<T>) -> Result<Permit, Refusal> {
         request

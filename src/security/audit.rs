@@ -1,0 +1,258 @@
+//! The audit log: who did what to whose, allowed or denied and why.
+//!
+//! It is apart from the debug log, one JSON object a line. Calls that can
+//! change something and calls that were denied are recorded; those of health
+//! and reflection are not. A record holds names, never contents.
+//!
+//! Recording never waits: a thread of its own writes what a bounded queue
+//! holds. When the disk is so slow that the queue is full, records are lost,
+//! but never silently: they are counted in a metric and in the log itself.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
+use tonic::Code;
+
+use super::permit::Caller;
+use super::policy::{Method, Rule};
+
+/// How many records may wait for the writer.
+const QUEUE: usize = 8 * 1024;
+
+/// To whose thing a call is. The authorize layer puts one into the extensions
+/// of requests that will be recorded; a service says what it is about.
+#[derive(Debug, Clone, Default)]
+pub struct AuditSubject(Arc<OnceLock<Box<str>>>);
+
+impl AuditSubject {
+    /// The request's; one that nobody reads when the call is not recorded.
+    pub fn of(extensions: &http::Extensions) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// The same, of a request that tonic decoded.
+    pub fn of_request<T>(request: &tonic::Request<T>) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Names the thing and its owner, bounded to 256 bytes. The first word
+    /// stands. Example: `payment 0190… of user/alice@dev.simpul`.
+    pub fn set(&self, subject: &str) {
+        let mut end = subject.len().min(256);
+        while !subject.is_char_boundary(end) {
+            end -= 1;
+        }
+        let _ = self.0.set(subject.get(..end).unwrap_or_default().into());
+    }
+
+    pub(super) fn get(&self) -> Option<&str> {
+        self.0.get().map(|subject| &**subject)
+    }
+}
+
+/// One line.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) at: SystemTime,
+    pub(super) caller: Option<Arc<Caller>>,
+    pub(super) address: Option<IpAddr>,
+    pub(super) method: Arc<Method>,
+    pub(super) subject: AuditSubject,
+    pub(super) code: Code,
+    /// The refusal's reason and message, which hold no values.
+    pub(super) why: Option<String>,
+    pub(super) trace_id: Option<String>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Record(Box<Record>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The log. Dropping the last handle ends its thread after what is queued.
+#[derive(Debug)]
+pub struct AuditLog {
+    queue: SyncSender<Entry>,
+    dropped: Arc<AtomicU64>,
+    lost: Counter,
+}
+
+impl AuditLog {
+    /// Opens the log: `-` writes to the node's own log under the target
+    /// `audit`; a relative path lies in the data directory. The file is
+    /// readable by its owner alone and only ever appended to.
+    pub fn open(target: &str, data_dir: &Path, registry: &mut Registry) -> io::Result<Self> {
+        let sink = if target == "-" {
+            Sink::Log
+        } else {
+            let mut options = std::fs::OpenOptions::new();
+            options.create(true).append(true).mode(0o600);
+            Sink::File(io::BufWriter::new(options.open(data_dir.join(target))?))
+        };
+        let lost = Counter::default();
+        registry.register(
+            "audit_records_lost",
+            "Audit records that could not be written",
+            lost.clone(),
+        );
+        Self::start(sink, QUEUE, lost)
+    }
+
+    fn start(sink: Sink, capacity: usize, lost: Counter) -> io::Result<Self> {
+        let (queue, entries) = sync_channel(capacity);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let writer = Writer { sink, dropped: dropped.clone(), lost: lost.clone(), failing: false };
+        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&entries))?;
+        Ok(Self { queue, dropped, lost })
+    }
+
+    /// Hands a record to the writer, or counts it as lost.
+    pub(super) fn record(&self, record: Record) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.queue.try_send(Entry::Record(Box::new(record)))
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.lost.inc();
+        }
+    }
+
+    /// Returns when all that was recorded before is in the file and on the
+    /// disk. For the end of the node, and for tests.
+    pub async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        let mut entry = Entry::Flush(done);
+        // The queue may be full: the writer makes room.
+        loop {
+            match self.queue.try_send(entry) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) => {
+                    entry = back;
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+        }
+        let _ = written.await;
+    }
+}
+
+enum Sink {
+    Log,
+    File(io::BufWriter<std::fs::File>),
+}
+
+struct Writer {
+    sink: Sink,
+    dropped: Arc<AtomicU64>,
+    lost: Counter,
+    /// Said once per change, not for every record.
+    failing: bool,
+}
+
+impl Writer {
+    fn run(mut self, entries: &Receiver<Entry>) {
+        while let Ok(entry) = entries.recv() {
+            self.take(entry);
+            while let Ok(entry) = entries.try_recv() {
+                self.take(entry);
+            }
+            self.flush(false);
+        }
+    }
+
+    fn take(&mut self, entry: Entry) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            self.write(&serde_json::json!({ "records_lost": dropped }).to_string());
+        }
+        match entry {
+            Entry::Record(record) => self.write(&line(&record)),
+            Entry::Flush(done) => {
+                self.flush(true);
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn write(&mut self, line: &str) {
+        let written = match &mut self.sink {
+            Sink::Log => {
+                tracing::info!(target: "audit", record = %line);
+                Ok(())
+            }
+            Sink::File(file) => writeln!(file, "{line}"),
+        };
+        if written.is_err() {
+            self.lost.inc();
+        }
+        self.state(written);
+    }
+
+    fn flush(&mut self, durably: bool) {
+        let Sink::File(file) = &mut self.sink else { return };
+        let mut written = file.flush();
+        if durably && written.is_ok() {
+            written = file.get_ref().sync_data();
+        }
+        self.state(written);
+    }
+
+    fn state(&mut self, written: io::Result<()>) {
+        match (&written, self.failing) {
+            (Err(error), false) => tracing::error!(%error, "the audit log cannot be written"),
+            (Ok(()), true) => tracing::info!("the audit log can be written again"),
+            _ => {}
+        }
+        self.failing = written.is_err();
+    }
+}
+
+fn line(record: &Record) -> String {
+    let denied = matches!(record.code, Code::Unauthenticated | Code::PermissionDenied);
+    let caller = record.caller.as_deref();
+    let at = jiff::Timestamp::try_from(record.at).map(|at| at.to_string()).unwrap_or_default();
+    let rule: Rule = record.method.rule;
+    let mut line = serde_json::json!({
+        "time": at,
+        "method": record.method.path,
+        "decision": if denied { "denied" } else { "allowed" },
+        "code": format!("{:?}", record.code),
+        "rule": rule.to_string(),
+    });
+    let mut put = |key: &str, value: Option<String>| {
+        if let (Some(value), Some(object)) = (value, line.as_object_mut()) {
+            object.insert(key.to_owned(), value.into());
+        }
+    };
+    put("principal", caller.map(|caller| caller.principal.to_string()));
+    put("acting_service", caller.and_then(|c| c.acting_service.as_ref()).map(|s| s.to_string()));
+    put("address", record.address.map(|address| address.to_string()));
+    put("subject", record.subject.get().map(str::to_owned));
+    put("why", record.why.clone());
+    put("trace_id", record.trace_id.clone());
+    line.to_string()
+}
+
+/// The trace that the current span belongs to.
+pub(super) fn trace_id() -> Option<String> {
+    use opentelemetry::trace::TraceContextExt;
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+    let context = tracing::Span::current().context();
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| span.trace_id().to_string())
+}
+
+#[cfg(test)]
+mod tests;

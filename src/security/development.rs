@@ -1,0 +1,276 @@
+//! What a node makes for itself when nothing is configured: a certificate
+//! authority, a server certificate and a token key, in `dev/` of the data
+//! directory.
+//!
+//! Whoever can read the folder can be anyone, so it is the owner's alone
+//! (0700, private files 0600), and everything in it carries a mark inside that
+//! production refuses. All local nodes and commands share it: it is made under
+//! a lock, in another folder that is renamed when it is complete.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::{KeyPair, PKCS_ED25519};
+use rustix::fs::{FlockOperation, flock};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::issue::{self, CertificateRequest, IssueError, Issued};
+use super::material::Facts;
+use super::token::DEVELOPMENT_MEMBER;
+use crate::principal::{Principal, Role};
+
+/// The `iss` of tokens signed with the development key.
+pub const ISSUER: &str = "simpul-development";
+
+/// The roles of `--as` when no other is asked for.
+pub const DEFAULT_ROLES: [Role; 2] = [Role::Customer, Role::Merchant];
+
+const AUTHORITY_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const SERVER_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// The server certificate is renewed when less is left.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Each file and its permissions.
+const FILES: [(&str, u32); 6] = [
+    ("ca.pem", 0o644),
+    ("ca-key.pem", 0o600),
+    ("server.pem", 0o644),
+    ("server-key.pem", 0o600),
+    ("token-key.pem", 0o600),
+    ("jwks.json", 0o644),
+];
+
+/// Why there is no development material.
+#[derive(Debug, thiserror::Error)]
+pub enum DevelopmentError {
+    /// It could not be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// Somebody removed files.
+    #[error("{0} is incomplete; remove it and start the node to have a new one made")]
+    Incomplete(PathBuf),
+    /// A token that could not be signed.
+    #[error("the token cannot be signed: {0}")]
+    Token(#[from] jsonwebtoken::errors::Error),
+}
+
+/// What a development token says.
+#[derive(Debug, Clone)]
+pub struct TokenRequest<'a> {
+    /// Whom it names.
+    pub principal: &'a Principal,
+    /// What its bearer may do.
+    pub roles: &'a [Role],
+    /// For whom it is: `auth.audience`.
+    pub audience: &'a str,
+    /// How long it holds.
+    pub ttl: Duration,
+}
+
+/// The folder.
+pub fn dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("dev")
+}
+
+/// Makes the material unless it is there, and renews the server's certificate
+/// when little is left of it. Returns whether it was made now.
+pub fn ensure(
+    data_dir: &Path,
+    node_id: Option<&str>,
+    now: SystemTime,
+) -> Result<bool, DevelopmentError> {
+    issue::make_private_dir(data_dir)?;
+    let lock_path = data_dir.join("dev.lock");
+    let lock = File::create(&lock_path).map_err(issue::file_error(&lock_path))?;
+    flock(&lock, FlockOperation::LockExclusive)
+        .map_err(|error| issue::file_error(&lock_path)(error.into()))?;
+    let dir = dir(data_dir);
+    if !dir.exists() {
+        make(data_dir, &dir, node_id, now)?;
+        return Ok(true);
+    }
+    if FILES.iter().any(|(name, _)| !dir.join(name).is_file()) {
+        return Err(DevelopmentError::Incomplete(dir));
+    }
+    if little_is_left(&dir, now)? {
+        renew_server(&dir, node_id, now)?;
+    }
+    Ok(false)
+}
+
+/// Renews the server's certificate when little is left of it; costs a look at
+/// one file otherwise.
+pub(super) fn renew(
+    data_dir: &Path,
+    node_id: Option<&str>,
+    now: SystemTime,
+) -> Result<(), DevelopmentError> {
+    if little_is_left(&dir(data_dir), now)? {
+        ensure(data_dir, node_id, now)?;
+    }
+    Ok(())
+}
+
+fn little_is_left(dir: &Path, now: SystemTime) -> Result<bool, DevelopmentError> {
+    let present = issue::read(&dir.join("server.pem"))?;
+    let facts = CertificateDer::from_pem_slice(present.as_bytes())
+        .ok()
+        .and_then(|der| Facts::of(&der).ok());
+    Ok(facts.is_none_or(|facts| facts.not_after <= now + RENEW_BEFORE))
+}
+
+/// Complete or not at all.
+fn make(
+    data_dir: &Path,
+    dir: &Path,
+    node_id: Option<&str>,
+    now: SystemTime,
+) -> Result<(), DevelopmentError> {
+    let half = data_dir.join("dev.making");
+    if half.exists() {
+        // Left by a process that died; the lock is ours.
+        std::fs::remove_dir_all(&half).map_err(issue::file_error(&half))?;
+    }
+    issue::make_private_dir(&half)?;
+    let authority = issue::authority("Simpul development CA", AUTHORITY_TTL, true, now)?;
+    let request = server_request(node_id);
+    let server = issue::sign(&authority.certificate, &authority.key, &request, now)?;
+    let token_key = KeyPair::generate_for(&PKCS_ED25519).map_err(IssueError::from)?;
+    let contents = [
+        authority.certificate.clone().into_bytes(),
+        authority.key.expose_secret().as_bytes().to_vec(),
+        server.certificate.into_bytes(),
+        server.key.expose_secret().as_bytes().to_vec(),
+        token_key.serialize_pem().into_bytes(),
+        jwks(&token_key).into_bytes(),
+    ];
+    for ((name, mode), content) in FILES.iter().zip(contents) {
+        issue::write_new(&half.join(name), &content, *mode)?;
+    }
+    let synced = File::open(&half).and_then(|dir| dir.sync_all());
+    synced.map_err(issue::file_error(&half))?;
+    std::fs::rename(&half, dir).map_err(issue::file_error(dir))?;
+    tracing::warn!(
+        folder = %dir.display(),
+        "MADE A DEVELOPMENT CERTIFICATE AUTHORITY AND TOKEN KEY: whoever can read this folder \
+         can be anyone here; production refuses them"
+    );
+    Ok(())
+}
+
+/// Gives the server's key a new certificate, by one rename.
+fn renew_server(
+    dir: &Path,
+    node_id: Option<&str>,
+    now: SystemTime,
+) -> Result<(), DevelopmentError> {
+    let path = dir.join("server.pem");
+    let authority = issue::read(&dir.join("ca.pem"))?;
+    let authority_key = SecretString::from(issue::read(&dir.join("ca-key.pem"))?.to_string());
+    let key =
+        KeyPair::from_pem(&issue::read(&dir.join("server-key.pem"))?).map_err(IssueError::from)?;
+    let request = server_request(node_id);
+    let fresh = issue::sign_key(&authority, &authority_key, &request, &key, now)?;
+    let beside = dir.join("server.pem.new");
+    let _ = std::fs::remove_file(&beside);
+    issue::write_new(&beside, fresh.as_bytes(), 0o644)?;
+    std::fs::rename(&beside, &path).map_err(issue::file_error(&path))?;
+    tracing::info!("renewed the development server certificate");
+    Ok(())
+}
+
+fn server_request(node_id: Option<&str>) -> CertificateRequest {
+    // A name with an underscore or a trailing dot is no DNS name.
+    let is_dns = |id: &&str| {
+        id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !id.ends_with('-')
+    };
+    let names = node_id.filter(is_dns).into_iter().chain(["localhost"]);
+    CertificateRequest {
+        principal: None,
+        dns: names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect(),
+        ips: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        ttl: SERVER_TTL,
+        development: true,
+    }
+}
+
+fn key_id(key: &[u8]) -> String {
+    let thumbprint = super::trust::thumbprint(key);
+    let short = thumbprint.get(..12).unwrap_or_default();
+    format!("{ISSUER}-{}", URL_SAFE_NO_PAD.encode(short))
+}
+
+fn jwks(key: &KeyPair) -> String {
+    let public = key.public_key_raw();
+    let set = serde_json::json!({
+        DEVELOPMENT_MEMBER: true,
+        "keys": [{
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "alg": "EdDSA",
+            "use": "sig",
+            "kid": key_id(public),
+            "x": URL_SAFE_NO_PAD.encode(public),
+            DEVELOPMENT_MEMBER: true,
+        }],
+    });
+    format!("{set:#}\n")
+}
+
+/// Signs a token with the key in the data directory.
+pub fn sign_token(
+    data_dir: &Path,
+    request: &TokenRequest<'_>,
+) -> Result<SecretString, DevelopmentError> {
+    let path = dir(data_dir).join("token-key.pem");
+    let key = KeyPair::from_pem(&issue::read(&path)?).map_err(IssueError::from)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let end = now.checked_add(request.ttl).ok_or(IssueError::Time)?;
+    let claims = serde_json::json!({
+        "iss": ISSUER,
+        "sub": request.principal.id(),
+        "kind": request.principal.kind(),
+        "aud": request.audience,
+        "iat": now.as_secs(),
+        "nbf": now.as_secs(),
+        "exp": end.as_secs(),
+        "jti": crate::id::fresh().to_string(),
+        "roles": request.roles,
+    });
+    let mut header = Header::new(Algorithm::EdDSA);
+    header.kid = Some(key_id(key.public_key_raw()));
+    let signed =
+        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(key.serialized_der()))?;
+    Ok(signed.into())
+}
+
+/// Issues a client certificate for a user or service from the authority in the
+/// data directory.
+pub fn issue_client_certificate(
+    data_dir: &Path,
+    principal: &Principal,
+    ttl: Duration,
+) -> Result<Issued, DevelopmentError> {
+    let dir = dir(data_dir);
+    let authority = issue::read(&dir.join("ca.pem"))?;
+    let key = SecretString::from(issue::read(&dir.join("ca-key.pem"))?.to_string());
+    let request = CertificateRequest {
+        principal: Some(principal.clone()),
+        ttl,
+        development: true,
+        ..CertificateRequest::default()
+    };
+    Ok(issue::sign(&authority, &key, &request, SystemTime::now())?)
+}
+
+#[cfg(test)]
+mod tests;
