@@ -49,7 +49,7 @@ use self::args::Global;
 use self::env::Env;
 use self::exit::Exit;
 use self::failure::Failure;
-use self::output::{Format, Output, complain};
+use self::output::{Output, complain};
 
 /// Chat, payments and transaction history over gRPC. Without a command it runs the node.
 #[derive(Debug, Parser)]

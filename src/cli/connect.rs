@@ -149,12 +149,8 @@ pub async fn dial(
         let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             match inner {
-                Some(inner) => {
-                    DialError::Tls { server: address.to_string(), error: inner.clone() }
-                }
-                None => {
-                    DialError::Connect { server: address.to_string(), why: error.to_string() }
-                }
+                Some(inner) => DialError::Tls { server: address.to_string(), error: inner.clone() },
+                None => DialError::Connect { server: address.to_string(), why: error.to_string() },
             }
         })?;
         match stream.get_ref().1.alpn_protocol() {

@@ -8,9 +8,7 @@ use tonic::{Code, Request};
 use super::env::Env;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::render::{
-    TRANSACTION_HEAD, TRANSACTION_WIDTHS, transaction_json, transaction_row,
-};
+use super::render::{TRANSACTION_HEAD, TRANSACTION_WIDTHS, transaction_json, transaction_row};
 use super::retry::Patience;
 use super::target::Target;
 use super::text;
@@ -84,8 +82,7 @@ async fn pass(env: &Env, next: &mut GetTransactionHistoryRequest) -> Result<(), 
     if !next.follow {
         request.set_timeout(client.timeout());
     }
-    let mut stream =
-        client.transaction().get_transaction_history(request).await?.into_inner();
+    let mut stream = client.transaction().get_transaction_history(request).await?.into_inner();
     while let Some(answer) = stream.message().await? {
         let Some(entry) = answer.transaction else { continue };
         env.output.say(&transaction_json(&entry), || {
