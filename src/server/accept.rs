@@ -46,6 +46,9 @@ const MAX_FRAME: u32 = 16 * 1024;
 /// How long the loop rests after an error that retrying at once would repeat.
 const REST: Duration = Duration::from_millis(100);
 
+/// Longer than any connection lives: later times do not fit into every clock.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// What bounds connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -72,13 +75,13 @@ pub struct Limits {
 impl From<&Traffic> for Limits {
     fn from(traffic: &Traffic) -> Self {
         Self {
-            connections: traffic.max_connections,
-            handshakes: traffic.max_handshakes,
+            connections: traffic.max_connections.min(Semaphore::MAX_PERMITS),
+            handshakes: traffic.max_handshakes.clamp(1, Semaphore::MAX_PERMITS),
             handshake_timeout: traffic.handshake_timeout,
             streams: traffic.max_streams_per_connection,
             header_bytes: traffic.max_header_bytes,
-            age: traffic.max_connection_age,
-            age_grace: traffic.connection_age_grace,
+            age: traffic.max_connection_age.min(FOR_EVER),
+            age_grace: traffic.connection_age_grace.min(FOR_EVER),
             keepalive_interval: traffic.keepalive_interval,
             keepalive_timeout: traffic.keepalive_timeout,
         }

@@ -15,9 +15,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
@@ -53,24 +54,31 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     pub(super) async fn run(mut self, tcp: TcpStream, handshake: Option<OwnedSemaphorePermit>) {
+        // Before the handshake looks at what is believed: a change is not missed.
+        let trust = self.shared.tls.trust_changes();
         let under_way = Counted::new(&self.shared.metrics.handshakes);
         let tls = self.handshake(tcp).await;
         drop((under_way, handshake));
         match tls {
-            Ok(tls) => self.serve(tls).await,
+            Ok(tls) => self.serve(tls, trust).await,
             Err(reason) => self.shared.metrics.handshake_failed(reason),
         }
         drop((self.counted, self.guard));
     }
 
-    /// The reason is a metric's label.
+    /// Shakes hands and waits for the client's first bytes: one that says
+    /// nothing must not keep its place. The reason is a metric's label.
     async fn handshake(&mut self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, &'static str> {
         // Without it small frames wait for the peer's acknowledgement.
         tcp.set_nodelay(true).map_err(|_| "closed")?;
-        let limits = &self.shared.limits;
         let accept = TlsAcceptor::from(self.shared.tls.config()).accept(tcp);
+        let speak = async {
+            let mut tls = accept.await?;
+            tls.fill_buf().await?;
+            Ok::<_, std::io::Error>(tls)
+        };
         let done = tokio::select! {
-            done = tokio::time::timeout(limits.handshake_timeout, accept) => done,
+            done = timeout(self.shared.limits.handshake_timeout, speak) => done,
             () = self.drain.graceful() => return Err("draining"),
         };
         match done {
@@ -87,22 +95,25 @@ where
         }
     }
 
-    async fn serve(&mut self, tls: TlsStream<TcpStream>) {
-        let metrics = &self.shared.metrics;
-        // Taken before the peer is checked: a change in between is seen.
-        let mut trust = self.shared.tls.trust_changes();
-        let certificate = match self.shared.tls.peer(tls.get_ref().1) {
-            Ok(certificate) => certificate,
+    /// Who it is, and the chain to check again when trust changes.
+    fn admit(&self, tls: &rustls::ServerConnection) -> Option<(Connection, Chain)> {
+        match self.shared.tls.peer(tls) {
+            Ok(certificate) => {
+                let shown = tls.peer_certificates().filter(|_| certificate.is_some());
+                let chain = shown.unwrap_or_default().to_vec();
+                Some((Connection { remote: self.remote, certificate }, chain))
+            }
             Err(refusal) => {
                 tracing::info!(remote = %self.remote, %refusal, "a client was refused");
-                return metrics.handshake_failed("peer");
+                self.shared.metrics.handshake_failed("peer");
+                None
             }
-        };
-        let chain: Vec<CertificateDer<'static>> = match &certificate {
-            None => Vec::new(),
-            Some(_) => owned(tls.get_ref().1.peer_certificates().unwrap_or_default()),
-        };
-        let connection = Connection { remote: self.remote, certificate };
+        }
+    }
+
+    async fn serve(&mut self, tls: TlsStream<TcpStream>, mut trust: watch::Receiver<u64>) {
+        let metrics = &self.shared.metrics;
+        let Some((connection, chain)) = self.admit(tls.get_ref().1) else { return };
         let service = Requests { service: self.shared.service.clone(), connection };
         let mut http = pin!(self.shared.http.serve_connection(TokioIo::new(tls), service));
 
@@ -147,9 +158,7 @@ where
     }
 }
 
-fn owned(chain: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
-    chain.iter().map(|certificate| certificate.clone().into_owned()).collect()
-}
+type Chain = Vec<CertificateDer<'static>>;
 
 /// ±10 %, so that connections made together do not end together.
 fn jittered(age: Duration) -> Duration {

@@ -92,6 +92,17 @@ async fn a_slow_handshake_is_cut_and_others_wait_for_its_place() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_nothing_after_its_handshake_is_cut() {
+    let mut traffic = traffic();
+    traffic.handshake_timeout = Duration::from_millis(200);
+    let node = Node::start(traffic).await;
+    let mut silent = soon(node.tls()).await.expect("handshake");
+    let mut rest = Vec::new();
+    soon(silent.read_to_end(&mut rest)).await.ok();
+    assert!(rest.is_empty(), "it is closed without a word");
+}
+
+#[tokio::test]
 async fn connections_over_the_cap_are_closed_at_once() {
     let mut traffic = traffic();
     traffic.max_connections = 1;
