@@ -172,10 +172,15 @@ pub async fn channel(
     server_name: Option<&str>,
     tls: Arc<ClientConfig>,
 ) -> Result<Channel, DialError> {
-    let uri: Uri = format!("https://{address}")
-        .parse()
-        .map_err(|_| DialError::Address("the server's name cannot stand in a URI".to_owned()))?;
-    let endpoint = Endpoint::from(uri)
+    let uri = |scheme: &str| {
+        format!("{scheme}://{address}")
+            .parse::<Uri>()
+            .map_err(|_| DialError::Address("the server's name cannot stand in a URI".to_owned()))
+    };
+    // TLS is the connector's own: tonic refuses `https` here when it was built
+    // with a TLS of its own, so that only requests carry the true scheme.
+    let endpoint = Endpoint::from(uri("http")?)
+        .origin(uri("https")?)
         .initial_stream_window_size(128 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .http2_keep_alive_interval(Duration::from_secs(20))
