@@ -6,38 +6,38 @@
 //! its own. Nothing here is imported by the rest of the node.
 
 pub mod args;
-mod backup;
-mod balance;
-mod cert;
-mod chat;
+pub mod backup;
+pub mod balance;
+pub mod cert;
+pub mod chat;
 pub mod client;
-mod completions;
-mod config_command;
-mod configuration;
+pub mod completions;
+pub mod config_command;
+pub mod configuration;
 pub mod connect;
-mod context;
+pub mod context;
 pub mod contexts;
 pub mod credentials;
-mod doctor;
+pub mod doctor;
 pub mod env;
 pub mod exit;
 pub mod failure;
-mod health;
-mod history;
+pub mod health;
+pub mod history;
 pub mod output;
-mod pay;
-mod payment;
-mod policy;
+pub mod pay;
+pub mod payment;
+pub mod policy;
 pub mod render;
-mod restore;
-mod retry;
-mod room;
-mod serve;
+pub mod restore;
+pub mod retry;
+pub mod room;
+pub mod serve;
 pub mod target;
 pub mod text;
-mod token;
-mod when;
-mod whoami;
+pub mod token;
+pub mod when;
+pub mod whoami;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ use self::args::Global;
 use self::env::Env;
 use self::exit::Exit;
 use self::failure::Failure;
-use self::output::{Format, Output, complain};
+use self::output::{Output, complain};
 
 /// Chat, payments and transaction history over gRPC. Without a command it runs the node.
 #[derive(Debug, Parser)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::configuration;
 use super::env::Env;
@@ -62,9 +62,9 @@ pub fn refuse(error: BackupError) -> Failure {
     let exit = match &error {
         BackupError::Exists(_) | BackupError::NoStore(_) | BackupError::NotEmpty(_) => Exit::Usage,
         BackupError::Running(_) => Exit::Unavailable,
-        BackupError::NotABackup { .. }
-        | BackupError::Damaged { .. }
-        | BackupError::Unsound(_) => Exit::Refused,
+        BackupError::NotABackup { .. } | BackupError::Damaged { .. } | BackupError::Unsound(_) => {
+            Exit::Refused
+        }
         BackupError::Store(_) | BackupError::DataDir(_) | BackupError::Io { .. } => {
             Exit::Unavailable
         }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn the_report_is_one_object() {
         let report = Report { path: "b".into(), made_at: "t".into(), files: Vec::new() };
-        let json: Value = serde_json::to_value(&report).expect("an object");
+        let json: serde_json::Value = serde_json::to_value(&report).expect("an object");
         assert_eq!(json, json!({"path": "b", "made_at": "t", "files": []}));
     }
 }

@@ -98,8 +98,7 @@ impl Issue {
             ttl: self.ttl,
             development: false,
         };
-        let (certificate, key) =
-            issue::issue(&self.dir, &self.name, &request).map_err(refuse)?;
+        let (certificate, key) = issue::issue(&self.dir, &self.name, &request).map_err(refuse)?;
         show(env, &certificate, &key)
     }
 }

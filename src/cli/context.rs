@@ -93,9 +93,8 @@ impl ContextCommand {
                 file.context.remove(&name);
                 file.current = file.current.filter(|current| *current != name);
                 file.write()?;
-                env.output.say(&json!({"name": name, "removed": true}), || {
-                    format!("removed {name}")
-                })?;
+                env.output
+                    .say(&json!({"name": name, "removed": true}), || format!("removed {name}"))?;
             }
         }
         Ok(Exit::Done)
@@ -106,9 +105,10 @@ impl ContextCommand {
 /// is used from other directories.
 fn merge(context: &mut Context, env: &Env) -> Result<(), Failure> {
     let absolute = |path: &Option<std::path::PathBuf>| {
-        path.as_ref().map(std::path::absolute).transpose().map_err(|error| {
-            Failure::usage(format!("a path cannot be made absolute: {error}"))
-        })
+        path.as_ref()
+            .map(std::path::absolute)
+            .transpose()
+            .map_err(|error| Failure::usage(format!("a path cannot be made absolute: {error}")))
     };
     let global = &env.global;
     if let Some(server) = &global.server {
@@ -136,9 +136,9 @@ fn merge(context: &mut Context, env: &Env) -> Result<(), Failure> {
 }
 
 fn find<'a>(file: &'a File, name: &str) -> Result<&'a Context, Failure> {
-    file.context.get(name).ok_or_else(|| {
-        Failure::usage(format!("no context {name}")).hint("simpul context list")
-    })
+    file.context
+        .get(name)
+        .ok_or_else(|| Failure::usage(format!("no context {name}")).hint("simpul context list"))
 }
 
 fn place(context: &Context) -> String {

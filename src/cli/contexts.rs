@@ -59,20 +59,17 @@ impl File {
                 Failure::usage(format!("{}: {}", path.display(), error.message()))
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => {
-                Err(Failure::usage(format!("cannot read {}: {error}", path.display())))
-            }
+            Err(error) => Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
         }
     }
 
     /// Writes it whole, by a rename, so that no reader sees half of it.
     pub fn write(&self) -> Result<(), Failure> {
-        let path = path()
-            .ok_or_else(|| Failure::usage("neither XDG_CONFIG_HOME nor HOME is set"))?;
+        let path =
+            path().ok_or_else(|| Failure::usage("neither XDG_CONFIG_HOME nor HOME is set"))?;
         let text = toml::to_string_pretty(self)
             .map_err(|error| Failure::usage(format!("cannot write the contexts: {error}")))?;
-        let wrong =
-            |error| Failure::usage(format!("cannot write {}: {error}", path.display()));
+        let wrong = |error| Failure::usage(format!("cannot write {}: {error}", path.display()));
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(wrong)?;
         }

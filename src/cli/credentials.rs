@@ -160,8 +160,7 @@ mod tests {
     #[test]
     fn a_role_without_a_principal_is_refused() {
         let global = Global { roles: vec![Role::Support], ..Global::default() };
-        let failure =
-            Credential::choose(&global, None, None, PathBuf::new()).expect_err("nobody");
+        let failure = Credential::choose(&global, None, None, PathBuf::new()).expect_err("nobody");
         assert_eq!(failure.message(), "--role goes with --as");
     }
 

@@ -270,8 +270,8 @@ mod tests {
 
     #[test]
     fn json_carries_everything() {
-        let refusal = Refusal::new(Reason::RateLimited, "slow down")
-            .retry_after(Duration::from_millis(1500));
+        let refusal =
+            Refusal::new(Reason::RateLimited, "slow down").retry_after(Duration::from_millis(1500));
         let mut status = Status::from(refusal);
         status.metadata_mut().insert(
             "traceparent",

@@ -8,9 +8,7 @@ use tonic::{Code, Request};
 use super::env::Env;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::render::{
-    TRANSACTION_HEAD, TRANSACTION_WIDTHS, transaction_json, transaction_row,
-};
+use super::render::{TRANSACTION_HEAD, TRANSACTION_WIDTHS, transaction_json, transaction_row};
 use super::retry::Patience;
 use super::target::Target;
 use super::text;
@@ -59,33 +57,44 @@ impl History {
             follow: self.follow,
             limit: self.limit.unwrap_or(0),
         };
-        if !env.output.is_json() {
-            let head: Vec<String> = TRANSACTION_HEAD.map(str::to_owned).to_vec();
-            env.output.note(&text::line(&TRANSACTION_WIDTHS, &head))?;
-        }
         let mut patience = Patience::new(Duration::from_secs(60));
+        let mut met = false;
         loop {
-            let before = next.after_position;
-            let Err(failure) = pass(env, &mut next).await else { return Ok(Exit::Done) };
-            if next.after_position > before {
+            let began = std::mem::take(&mut met);
+            let Err(failure) = pass(env, &mut next, began, &mut met).await else {
+                return Ok(Exit::Done);
+            };
+            if met {
                 patience.reset();
             }
-            if !self.follow || !is_lost(&failure) || !patience.wait().await {
+            // A node that was never there is not waited for.
+            met |= began;
+            if !self.follow || !met || !is_lost(&failure) || !patience.wait().await {
                 return Err(failure);
             }
         }
     }
 }
 
-/// One stream, to its end or failure; moves the request's cursor along.
-async fn pass(env: &Env, next: &mut GetTransactionHistoryRequest) -> Result<(), Failure> {
+/// One stream, to its end or failure; moves the request's cursor along. `began`
+/// says that the heading stands already, `met` that the node answered.
+async fn pass(
+    env: &Env,
+    next: &mut GetTransactionHistoryRequest,
+    began: bool,
+    met: &mut bool,
+) -> Result<(), Failure> {
     let client = Target::resolve(&env.global)?.connect().await?;
     let mut request = Request::new(next.clone());
     if !next.follow {
         request.set_timeout(client.timeout());
     }
-    let mut stream =
-        client.transaction().get_transaction_history(request).await?.into_inner();
+    let mut stream = client.transaction().get_transaction_history(request).await?.into_inner();
+    *met = true;
+    if !began {
+        let head: Vec<String> = TRANSACTION_HEAD.map(str::to_owned).to_vec();
+        env.output.note(&text::line(&TRANSACTION_WIDTHS, &head))?;
+    }
     while let Some(answer) = stream.message().await? {
         let Some(entry) = answer.transaction else { continue };
         env.output.say(&transaction_json(&entry), || {

@@ -76,8 +76,7 @@ fn find<'a>(methods: &[&'a Method], text: &str) -> Result<Vec<&'a Method>, Failu
     let fits = |path: &str| {
         path.strip_suffix(wanted.as_str()).is_some_and(|rest| rest.ends_with(['/', '.']))
     };
-    let found: Vec<&Method> =
-        methods.iter().copied().filter(|method| fits(&method.path)).collect();
+    let found: Vec<&Method> = methods.iter().copied().filter(|method| fits(&method.path)).collect();
     if wanted.is_empty() || found.is_empty() {
         return Err(Failure::usage(format!("no method {text}")).hint("simpul policy list"));
     }
@@ -122,9 +121,8 @@ mod tests {
         let policy = Policy::embedded(true).expect("sound");
         let methods = policy.methods();
         let paths = |text| {
-            find(&methods, text).map(|found| {
-                found.iter().map(|method| method.path.to_string()).collect::<Vec<_>>()
-            })
+            find(&methods, text)
+                .map(|found| found.iter().map(|method| method.path.to_string()).collect::<Vec<_>>())
         };
         let chat = vec!["/simpul.chat.v1.ChatService/Chat".to_owned()];
         assert_eq!(paths("Chat").expect("found"), chat);

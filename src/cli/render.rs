@@ -35,9 +35,8 @@ pub fn payment_status(payment: &payment::Payment) -> &'static str {
 /// Everything of a payment.
 pub fn payment_json(p: &payment::Payment) -> Value {
     let currency = p.amount.as_ref().map_or("", |amount| amount.currency.as_str());
-    let part = |minor_units| {
-        money_json(Some(&Money { currency: currency.to_owned(), minor_units }))
-    };
+    let part =
+        |minor_units| money_json(Some(&Money { currency: currency.to_owned(), minor_units }));
     json!({
         "payment_id": p.payment_id,
         "status": payment_status(p),
@@ -111,8 +110,7 @@ fn status_words(p: &payment::Payment) -> String {
 /// Everything of a transaction.
 pub fn transaction_json(t: &transaction::Transaction) -> Value {
     let currency = t.amount.as_ref().map_or("", |amount| amount.currency.as_str());
-    let after =
-        Money { currency: currency.to_owned(), minor_units: t.balance_after_minor_units };
+    let after = Money { currency: currency.to_owned(), minor_units: t.balance_after_minor_units };
     json!({
         "transaction_id": t.transaction_id,
         "position": t.position,
@@ -193,11 +191,7 @@ pub const MEMBER_HEAD: [&str; 3] = ["PRINCIPAL", "ROLE", "JOINED"];
 
 /// A member in one line.
 pub fn member_row(member: &chat::Member) -> Vec<String> {
-    vec![
-        plain(&member.principal),
-        room_role(member.role()),
-        time(member.joined_at.as_ref()),
-    ]
+    vec![plain(&member.principal), room_role(member.role()), time(member.joined_at.as_ref())]
 }
 
 /// Everything of a room's entry.
@@ -279,10 +273,7 @@ fn membership_text(sender: &str, change: &chat::MembershipChange) -> String {
 
 /// Roles in small letters.
 pub fn role_words(roles: impl IntoIterator<Item = Role>) -> Vec<String> {
-    roles
-        .into_iter()
-        .map(|role| word(role.as_str_name(), "ROLE_").to_ascii_lowercase())
-        .collect()
+    roles.into_iter().map(|role| word(role.as_str_name(), "ROLE_").to_ascii_lowercase()).collect()
 }
 
 #[cfg(test)]

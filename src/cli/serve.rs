@@ -43,6 +43,7 @@ impl Serve {
 }
 
 fn refuse(error: StartError) -> Failure {
-    let exit = if error.exit_code() == Exit::Usage.code() { Exit::Usage } else { Exit::Unavailable };
+    let exit =
+        if error.exit_code() == Exit::Usage.code() { Exit::Usage } else { Exit::Unavailable };
     Failure::new(exit, error.to_string())
 }

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
 
 use super::args::Global;
+use super::client::Client;
 use super::connect::{self, Address, DialError};
 use super::contexts::{self, Context};
 use super::credentials::Credential;
 use super::failure::Failure;
-use super::client::Client;
 
 /// What a running node writes into its data directory once it is ready.
 #[derive(Debug, Clone, Deserialize)]
@@ -115,9 +115,9 @@ impl Target {
         let credential = Credential::choose(global, token_file, as_principal, data_dir)?;
         let on_behalf_of = match &global.on_behalf_of {
             None => None,
-            Some(who) => Some(
-                who.parse().map_err(|_| Failure::usage("--on-behalf-of is not a principal"))?,
-            ),
+            Some(who) => {
+                Some(who.parse().map_err(|_| Failure::usage("--on-behalf-of is not a principal"))?)
+            }
         };
         let timeout = global.timeout;
         Ok(Self { address, server_name, ca, identity, credential, on_behalf_of, timeout })
@@ -138,8 +138,7 @@ impl Target {
     pub async fn connect(&self) -> Result<Client, Failure> {
         let bearer = self.credential.bearer()?;
         let tls = self.tls()?;
-        let channel =
-            connect::channel(&self.address, self.server_name.as_deref(), tls).await?;
+        let channel = connect::channel(&self.address, self.server_name.as_deref(), tls).await?;
         Ok(Client::new(channel, bearer, self.on_behalf_of.clone(), self.timeout))
     }
 }

@@ -1,3 +1,4 @@
+use super::output::Format;
 use super::*;
 
 fn parsed(line: &str) -> Result<Cli, clap::Error> {
@@ -50,7 +51,8 @@ fn without_a_command_it_serves() {
 
 #[test]
 fn global_flags_stand_before_or_after_the_command() {
-    for line in ["simpul|--as|alice|--role|support|whoami", "simpul|whoami|--as|alice|--role|support"]
+    for line in
+        ["simpul|--as|alice|--role|support|whoami", "simpul|whoami|--as|alice|--role|support"]
     {
         let cli = good(line);
         assert_eq!(cli.global.as_principal.as_deref(), Some("alice"));

@@ -99,10 +99,7 @@ impl Session<'_> {
 
     /// The first frame of the node answers the join. A room that may not be
     /// joined is final.
-    async fn wait_for_join(
-        &mut self,
-        stream: &mut Streaming<ChatResponse>,
-    ) -> Result<(), Failure> {
+    async fn wait_for_join(&mut self, stream: &mut Streaming<ChatResponse>) -> Result<(), Failure> {
         while let Some(response) = stream.message().await? {
             match response.frame {
                 Some(chat_response::Frame::Joined(joined)) => {

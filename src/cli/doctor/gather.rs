@@ -14,8 +14,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::database;
 use super::facts::{CertificateFacts, DirFacts, Facts, SecretFacts};
-use crate::cli::connect;
 use crate::cli::configuration;
+use crate::cli::connect;
 use crate::cli::credentials::SignAs;
 use crate::cli::env::Env;
 use crate::cli::target::{NoNode, Target, data_dir, find_node};
@@ -81,7 +81,8 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
     let development = dir.join("dev");
     let (mut secrets, mut certificate) = (Vec::new(), None);
     if development.is_dir() {
-        secrets.extend(["ca-key.pem", "server-key.pem", "token-key.pem"].map(|f| development.join(f)));
+        secrets
+            .extend(["ca-key.pem", "server-key.pem", "token-key.pem"].map(|f| development.join(f)));
         certificate = Some(development.join("server.pem"));
         let signer = SignAs::new(&env.global, "doctor", dir.to_owned());
         let signed = signer.and_then(|signer| signer.sign(std::time::Duration::from_secs(1)));

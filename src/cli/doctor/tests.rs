@@ -12,12 +12,7 @@ fn healthy() -> Facts {
         now,
         production: false,
         config_problems: Vec::new(),
-        data_dir: Some(DirFacts {
-            path: "d".into(),
-            exists: true,
-            mode: 0o40700,
-            writable: true,
-        }),
+        data_dir: Some(DirFacts { path: "d".into(), exists: true, mode: 0o40700, writable: true }),
         node: Some(Ok(())),
         ports_in_use: Vec::new(),
         dial: Some(Ok(())),

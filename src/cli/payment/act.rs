@@ -25,8 +25,7 @@ impl Act {
     /// A refusal that was asked for is done, not refused.
     pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
         let client = env.connect().await?;
-        let decision =
-            if self.decline { ActionDecision::Decline } else { ActionDecision::Approve };
+        let decision = if self.decline { ActionDecision::Decline } else { ActionDecision::Approve };
         let request =
             CompleteActionRequest { payment_id: self.payment_id, decision: decision.into() };
         let answer = client.sandbox().complete_action(client.unary(request)).await?.into_inner();

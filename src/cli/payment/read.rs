@@ -87,10 +87,8 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
         let client = env.connect().await?;
-        let request = WatchPaymentRequest {
-            payment_id: self.payment_id,
-            until_settled: !self.until_final,
-        };
+        let request =
+            WatchPaymentRequest { payment_id: self.payment_id, until_settled: !self.until_final };
         let mut stream = client.payment().watch_payment(Request::new(request)).await?.into_inner();
         let mut exit = Exit::Unknown;
         while let Some(answer) = stream.message().await? {

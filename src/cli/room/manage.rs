@@ -24,10 +24,8 @@ pub(super) struct Create {
 impl Create {
     pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
         let client = env.connect().await?;
-        let request = pb::CreateRoomRequest {
-            room_id: self.room_id.unwrap_or_default(),
-            title: self.title,
-        };
+        let request =
+            pb::CreateRoomRequest { room_id: self.room_id.unwrap_or_default(), title: self.title };
         let answer = client.chat().create_room(client.unary(request)).await?.into_inner();
         let room = answer.room.unwrap_or_default();
         env.output.say(&room_json(&room), || format!("created {}", plain(&room.room_id)))?;

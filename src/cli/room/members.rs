@@ -134,8 +134,7 @@ impl Remove {
     pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
         let client = env.connect().await?;
         let (room, who) = (self.room_id.clone(), self.principal.clone());
-        let request =
-            pb::RemoveMemberRequest { room_id: self.room_id, principal: self.principal };
+        let request = pb::RemoveMemberRequest { room_id: self.room_id, principal: self.principal };
         client.chat().remove_member(client.unary(request)).await?;
         env.output.say(&json!({"room_id": room, "principal": who, "removed": true}), || {
             format!("removed {who} from {room}")
