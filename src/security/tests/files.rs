@@ -177,3 +177,20 @@ fn a_swapped_symlink_is_a_change() {
     assert_eq!(*trust.borrow_and_update(), 1);
     assert!(!reloads(&security));
 }
+
+#[tokio::test]
+async fn the_files_are_looked_after_until_the_stop() {
+    let company = Company::new();
+    let mut config = company.config();
+    config.tls.reload_interval = Duration::from_millis(5);
+    let security = load(&config).expect("all is well");
+    let mut trust = security.trust();
+    let (drain, watch) = drain::channel();
+    let task = crate::task::spawn("reload", security.clone().watch(watch));
+    company.write("ca.pem", &authority().certificate);
+    let changed = tokio::time::timeout(Duration::from_secs(20), trust.changed()).await;
+    changed.expect("it is seen").expect("the sender lives");
+    drain.drain(Duration::ZERO).await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), task).await;
+    ended.expect("it ends").expect("it did not panic");
+}
