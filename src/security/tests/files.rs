@@ -194,3 +194,40 @@ async fn the_files_are_looked_after_until_the_stop() {
     let ended = tokio::time::timeout(Duration::from_secs(20), task).await;
     ended.expect("it ends").expect("it did not panic");
 }
+
+#[test]
+fn of_nodes_that_start_together_one_makes_the_material() {
+    let data = tempfile::tempdir().expect("a folder");
+    let start = || development::ensure(data.path(), None, SystemTime::now()).expect("made");
+    let made: usize = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+        starting.into_iter().map(|thread| usize::from(thread.join().expect("ended"))).sum()
+    });
+    assert_eq!(made, 1);
+    load(&config(data.path())).expect("it is whole");
+}
+
+#[test]
+fn an_authority_in_a_folder_issues_and_overwrites_nothing() {
+    let company = Company::new();
+    let dir = company.path("authority");
+    let hour = Duration::from_secs(3600);
+    issue::init(&dir, "Corp CA", hour).expect("made");
+    assert_eq!(mode(&dir.join("ca-key.pem")), 0o600);
+    assert!(issue::init(&dir, "Corp CA", hour).is_err());
+    let request = CertificateRequest {
+        dns: vec!["localhost".into()],
+        ips: vec![std::net::Ipv4Addr::LOCALHOST.into()],
+        principal: Some("node/n1@corp.test".parse().expect("a principal")),
+        ttl: hour,
+        ..CertificateRequest::default()
+    };
+    let (certificate, key) = issue::issue(&dir, "n1", &request).expect("issued");
+    assert_eq!(mode(&key), 0o600);
+    assert!(issue::issue(&dir, "n1", &request).is_err());
+    let mut config = company.config();
+    config.tls.cert_file = Some(certificate);
+    config.tls.key_file = Some(key);
+    config.auth.ca[0].file = dir.join("ca.pem");
+    load(&config).expect("production takes them");
+}
