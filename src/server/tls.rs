@@ -7,6 +7,9 @@ use tokio::sync::watch;
 use crate::refusal::Refusal;
 use crate::security::connection::PeerCertificate;
 
+/// Whom a client's certificate names, and what it presented.
+pub type Peer<C> = (Arc<PeerCertificate>, C);
+
 /// The source of TLS: the node's own certificate and what it believes, both as
 /// they are now. Implemented over `security`.
 pub trait TlsSource: Send + Sync + 'static {
@@ -22,7 +25,7 @@ pub trait TlsSource: Send + Sync + 'static {
     fn peer(
         &self,
         connection: &rustls::ServerConnection,
-    ) -> Result<Option<(Arc<PeerCertificate>, Self::Chain)>, Refusal>;
+    ) -> Result<Option<Peer<Self::Chain>>, Refusal>;
 
     /// Counts what is believed: whenever it changes, open connections that
     /// showed a certificate are checked again.

@@ -177,3 +177,57 @@ fn a_swapped_symlink_is_a_change() {
     assert_eq!(*trust.borrow_and_update(), 1);
     assert!(!reloads(&security));
 }
+
+#[tokio::test]
+async fn the_files_are_looked_after_until_the_stop() {
+    let company = Company::new();
+    let mut config = company.config();
+    config.tls.reload_interval = Duration::from_millis(5);
+    let security = load(&config).expect("all is well");
+    let mut trust = security.trust();
+    let (drain, watch) = drain::channel();
+    let task = crate::task::spawn("reload", security.clone().watch(watch));
+    company.write("ca.pem", &authority().certificate);
+    let changed = tokio::time::timeout(Duration::from_secs(20), trust.changed()).await;
+    changed.expect("it is seen").expect("the sender lives");
+    drain.drain(Duration::ZERO).await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), task).await;
+    ended.expect("it ends").expect("it did not panic");
+}
+
+#[test]
+fn of_nodes_that_start_together_one_makes_the_material() {
+    let data = tempfile::tempdir().expect("a folder");
+    let start = || development::ensure(data.path(), None, SystemTime::now()).expect("made");
+    let made: usize = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+        starting.into_iter().map(|thread| usize::from(thread.join().expect("ended"))).sum()
+    });
+    assert_eq!(made, 1);
+    load(&config(data.path())).expect("it is whole");
+}
+
+#[test]
+fn an_authority_in_a_folder_issues_and_overwrites_nothing() {
+    let company = Company::new();
+    let dir = company.path("authority");
+    let hour = Duration::from_secs(3600);
+    issue::init(&dir, "Corp CA", hour).expect("made");
+    assert_eq!(mode(&dir.join("ca-key.pem")), 0o600);
+    assert!(issue::init(&dir, "Corp CA", hour).is_err());
+    let request = CertificateRequest {
+        dns: vec!["localhost".into()],
+        ips: vec![std::net::Ipv4Addr::LOCALHOST.into()],
+        principal: Some("node/n1@corp.test".parse().expect("a principal")),
+        ttl: hour,
+        ..CertificateRequest::default()
+    };
+    let (certificate, key) = issue::issue(&dir, "n1", &request).expect("issued");
+    assert_eq!(mode(&key), 0o600);
+    assert!(issue::issue(&dir, "n1", &request).is_err());
+    let mut config = company.config();
+    config.tls.cert_file = Some(certificate);
+    config.tls.key_file = Some(key);
+    config.auth.ca[0].file = dir.join("ca.pem");
+    load(&config).expect("production takes them");
+}

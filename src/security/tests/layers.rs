@@ -257,6 +257,32 @@ async fn a_stream_ends_with_its_token_unless_it_is_proven_again() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_proof_until_it_ends() {
+    let node = Node::new(|_| {});
+    let ending = |milliseconds| {
+        let certificate = PeerCertificate {
+            principal: "user/carol@dev.simpul".parse().expect("a principal"),
+            roles: [Role::Customer].into_iter().collect(),
+            not_after: SystemTime::now() + Duration::from_millis(milliseconds),
+            thumbprint: [1; 32],
+        };
+        let remote = "192.0.2.8:5000".parse().expect("an address");
+        let mut request = request(WATCH, &[]);
+        let certificate = Some(Arc::new(certificate));
+        request.extensions_mut().insert(Connection { remote, certificate });
+        request
+    };
+    let response = node.send(ending(300), false).await;
+    let carol = Some("user/carol@dev.simpul".to_owned());
+    assert_eq!(outcome(&response), (Code::Ok, carol));
+    let permit = response.extensions().get::<Permit>().cloned().expect("a permit");
+    assert_eq!(permit.validity().ended().await.reason, Reason::CertificateExpired);
+    assert_eq!(end(response).await, Code::Unauthenticated);
+    let over = node.send(ending(0), false).await;
+    assert_eq!(outcome(&over), (Code::Unauthenticated, None));
+}
+
+#[tokio::test]
 async fn a_body_that_sees_to_its_end_is_not_cut() {
     let node = Node::new(|_| {});
     let bearer = format!("Bearer {}", node.token("user/a@dev.simpul", &[Role::Customer], 60));
