@@ -63,6 +63,7 @@ pub(super) async fn start(
     let red = Red::registered(&mut bound.registry);
     let counted = metrics::Metrics::default();
     counted.register(&mut bound.registry);
+    bound.registry.register_collector(Box::new(layers.places.clone()));
     let Bound { config, dir, telemetry, registry, security, store, sandbox, readiness, public, admin } =
         bound;
     let (public_address, admin_address) = (public.address(), admin.address());

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::refusal::Refusal;
@@ -15,6 +14,8 @@ use crate::server::tls::TlsSource;
 pub(super) struct Tls(pub(super) Arc<Security>);
 
 impl TlsSource for Tls {
+    type Chain = PeerChain;
+
     fn config(&self) -> Arc<rustls::ServerConfig> {
         self.0.server_config()
     }
@@ -22,15 +23,15 @@ impl TlsSource for Tls {
     fn peer(
         &self,
         connection: &rustls::ServerConnection,
-    ) -> Result<Option<Arc<PeerCertificate>>, Refusal> {
-        Ok(self.0.peer(connection)?.map(Arc::new))
+    ) -> Result<Option<(Arc<PeerCertificate>, PeerChain)>, Refusal> {
+        Ok(self.0.peer(connection)?.map(Arc::new).zip(PeerChain::of(connection)))
     }
 
     fn trust_changes(&self) -> watch::Receiver<u64> {
         self.0.trust()
     }
 
-    fn recheck(&self, chain: &[CertificateDer<'static>]) -> bool {
-        self.0.recheck(&PeerChain::from(chain)).is_ok()
+    fn recheck(&self, chain: &PeerChain) -> bool {
+        self.0.recheck(chain).is_ok()
     }
 }

@@ -258,7 +258,7 @@ async fn judge_books(dir: &Path, payments: &[Payment]) {
     let store = SqliteStore::open(&dir.join("simpul.db"), 1).await.expect("the store");
     assert_eq!(store.audit().await.expect("an audit"), [""; 0]);
     let books = Sandbox::open(&dir.join("sandbox.db")).await.expect("the sandbox's books");
-    let charges = books.charges().await.expect("charges");
+    let charges = books.books().await.expect("books").charges;
     assert_eq!(charges.len(), payments.len(), "one charge a payment");
     let total: i64 = charges.iter().map(|charge| charge.captured).sum();
     assert_eq!(total, payments.len() as i64 * 5_000_000);
