@@ -153,7 +153,7 @@ async fn tidy(core: &Core) -> Result<(), StoreError> {
     let now = core.now();
     core.parts.metrics.backlog(core.store().backlog().await?, now);
     let kept = micros(core.parts.config.idempotency_kept);
-    core.store().forget_keys(now.saturating_sub(kept)).await?;
+    core.store().forget_payment_keys(now.saturating_sub(kept)).await?;
     Ok(())
 }
 

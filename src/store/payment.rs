@@ -374,5 +374,5 @@ pub trait PaymentStore: Send + Sync + std::fmt::Debug {
     async fn backlog(&self) -> Result<Backlog, StoreError>;
 
     /// Forgets keys that were claimed before a time; returns how many.
-    async fn forget_keys(&self, before: i64) -> Result<u64, StoreError>;
+    async fn forget_payment_keys(&self, before: i64) -> Result<u64, StoreError>;
 }

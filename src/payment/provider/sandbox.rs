@@ -8,6 +8,7 @@
 //! across restarts.
 
 mod books;
+mod desk;
 mod token;
 
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,11 +18,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
+use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
-use tokio::sync::Mutex;
 
 use self::books::{Charge, ChargeStatus};
+use self::desk::Desk;
 use self::token::Story;
 use super::{PaymentProvider, ProviderAnswer, ProviderQuery, ProviderRequest};
 use crate::clock::{self, Clock};
@@ -42,7 +43,7 @@ const ACTION_EXPIRES_AFTER: Duration = Duration::from_secs(3600);
 /// The provider. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
-    connection: Arc<Mutex<SqliteConnection>>,
+    desk: Desk,
     clock: Arc<dyn Clock>,
 }
 
@@ -71,7 +72,7 @@ impl Sandbox {
             .run(&mut connection)
             .await
             .map_err(|error| StoreError::Fault(error.to_string()))?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), clock })
+        Ok(Self { desk: Desk::open(connection), clock })
     }
 
     /// Moves the write-ahead log into the file, so that what was erased is on no
@@ -84,8 +85,10 @@ impl Sandbox {
 
     /// Everything that it has booked, for tests and the doctor.
     pub async fn books(&self) -> Result<Books, StoreError> {
-        let mut connection = self.connection.lock().await;
-        books::read(&mut connection, self.now()).await
+        let now = self.now();
+        self.desk
+            .book(move |connection| Box::pin(async move { books::read(connection, now).await }))
+            .await
     }
 
     /// What the payer does on the provider's page. Returns whether the charge
@@ -95,20 +98,12 @@ impl Sandbox {
         charge_key: &str,
         approve: bool,
     ) -> Result<bool, StoreError> {
-        let mut connection = self.connection.lock().await;
-        let mut transaction = connection.begin().await?;
-        let charge = books::charge(&mut transaction, charge_key, self.now()).await?;
-        let Some(mut charge) = charge.filter(|c| c.status == ChargeStatus::RequiresAction) else {
-            return Ok(false);
-        };
-        if approve {
-            charge.take();
-        } else {
-            charge.decline("action_declined");
-        }
-        books::update_charge(&mut transaction, &charge).await?;
-        transaction.commit().await?;
-        Ok(true)
+        let (key, now) = (charge_key.to_owned(), self.now());
+        self.desk
+            .book(move |connection| {
+                Box::pin(async move { complete(connection, &key, approve, now).await })
+            })
+            .await
     }
 
     fn now(&self) -> i64 {
@@ -120,70 +115,114 @@ impl Sandbox {
         request: &ProviderRequest,
         story: Story,
     ) -> Result<ProviderAnswer, StoreError> {
-        let now = self.now();
-        let mut connection = self.connection.lock().await;
-        let mut transaction = connection.begin().await?;
-        if books::receive_again(&mut transaction, &request.provider_key).await? {
-            let known = books::charge(&mut transaction, &request.provider_key, now).await?;
-            transaction.commit().await?;
-            return Ok(known.map_or(ProviderAnswer::Unknown, |charge| answer(&charge)));
-        }
-        let mut charge = Charge {
-            key: request.provider_key.clone(),
-            currency: request.amount.currency.to_string(),
-            minor_units: request.amount.minor_units,
-            manual: request.capture == CaptureMode::Manual,
-            status: ChargeStatus::Pending,
-            code: String::new(),
-            captured: 0,
-            refunded: 0,
-            settles_at: 0,
-        };
-        match story {
-            Story::Ok | Story::LostReply | Story::Unreachable => charge.take(),
-            Story::Declined => charge.decline("declined"),
-            Story::InsufficientFunds => charge.decline("insufficient_funds"),
-            Story::RequiresAction => {
-                charge.status = ChargeStatus::RequiresAction;
-                charge.settles_at = after(now, ACTION_EXPIRES_AFTER);
-            }
-            Story::Pending => charge.settles_at = after(now, SETTLES_AFTER),
-        }
-        books::insert_charge(&mut transaction, &charge, now).await?;
-        transaction.commit().await?;
-        Ok(match story {
-            Story::LostReply => ProviderAnswer::Unknown,
-            _ => answer(&charge),
-        })
+        let (request, now) = (request.clone(), self.now());
+        self.desk
+            .book(move |connection| {
+                Box::pin(async move { charge(connection, &request, story, now).await })
+            })
+            .await
     }
 
     async fn act(&self, request: &ProviderRequest) -> Result<ProviderAnswer, StoreError> {
-        let now = self.now();
-        let mut connection = self.connection.lock().await;
-        let mut transaction = connection.begin().await?;
-        if let Some(code) = books::action(&mut transaction, &request.provider_key).await? {
-            return Ok(acted(&code));
-        }
-        let Some(mut charge) = books::charge(&mut transaction, &request.charge_key, now).await?
-        else {
-            return Ok(declined("no_such_charge"));
-        };
-        let code = charge.act(request.kind, request.amount.minor_units).err().unwrap_or_default();
-        books::update_charge(&mut transaction, &charge).await?;
-        books::insert_action(&mut transaction, request, code, now).await?;
-        transaction.commit().await?;
-        Ok(acted(code))
+        let (request, now) = (request.clone(), self.now());
+        self.desk
+            .book(move |connection| Box::pin(async move { act(connection, &request, now).await }))
+            .await
     }
 
     async fn ask(&self, query: &ProviderQuery) -> Result<ProviderAnswer, StoreError> {
-        let mut connection = self.connection.lock().await;
-        if query.kind == OperationKind::Charge {
-            let charge = books::charge(&mut connection, &query.provider_key, self.now()).await?;
-            return Ok(charge.map_or(ProviderAnswer::NotFound, |charge| answer(&charge)));
-        }
-        let code = books::action(&mut connection, &query.provider_key).await?;
-        Ok(code.map_or(ProviderAnswer::NotFound, |code| acted(&code)))
+        let (query, now) = (query.clone(), self.now());
+        self.desk
+            .book(move |connection| Box::pin(async move { ask(connection, &query, now).await }))
+            .await
     }
+}
+
+async fn complete(
+    connection: &mut SqliteConnection,
+    key: &str,
+    approve: bool,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let charge = books::charge(connection, key, now).await?;
+    let Some(mut charge) = charge.filter(|c| c.status == ChargeStatus::RequiresAction) else {
+        return Ok(false);
+    };
+    if approve {
+        charge.take();
+    } else {
+        charge.decline("action_declined");
+    }
+    books::update_charge(connection, &charge).await?;
+    Ok(true)
+}
+
+async fn charge(
+    connection: &mut SqliteConnection,
+    request: &ProviderRequest,
+    story: Story,
+    now: i64,
+) -> Result<ProviderAnswer, StoreError> {
+    if books::receive_again(connection, &request.provider_key).await? {
+        let known = books::charge(connection, &request.provider_key, now).await?;
+        return Ok(known.map_or(ProviderAnswer::Unknown, |charge| answer(&charge)));
+    }
+    let mut charge = Charge {
+        key: request.provider_key.clone(),
+        currency: request.amount.currency.to_string(),
+        minor_units: request.amount.minor_units,
+        manual: request.capture == CaptureMode::Manual,
+        status: ChargeStatus::Pending,
+        code: String::new(),
+        captured: 0,
+        refunded: 0,
+        settles_at: 0,
+    };
+    match story {
+        Story::Ok | Story::LostReply | Story::Unreachable => charge.take(),
+        Story::Declined => charge.decline("declined"),
+        Story::InsufficientFunds => charge.decline("insufficient_funds"),
+        Story::RequiresAction => {
+            charge.status = ChargeStatus::RequiresAction;
+            charge.settles_at = after(now, ACTION_EXPIRES_AFTER);
+        }
+        Story::Pending => charge.settles_at = after(now, SETTLES_AFTER),
+    }
+    books::insert_charge(connection, &charge, now).await?;
+    Ok(match story {
+        Story::LostReply => ProviderAnswer::Unknown,
+        _ => answer(&charge),
+    })
+}
+
+async fn act(
+    connection: &mut SqliteConnection,
+    request: &ProviderRequest,
+    now: i64,
+) -> Result<ProviderAnswer, StoreError> {
+    if let Some(code) = books::action(connection, &request.provider_key).await? {
+        return Ok(acted(&code));
+    }
+    let Some(mut charge) = books::charge(connection, &request.charge_key, now).await? else {
+        return Ok(declined("no_such_charge"));
+    };
+    let code = charge.act(request.kind, request.amount.minor_units).err().unwrap_or_default();
+    books::update_charge(connection, &charge).await?;
+    books::insert_action(connection, request, code, now).await?;
+    Ok(acted(code))
+}
+
+async fn ask(
+    connection: &mut SqliteConnection,
+    query: &ProviderQuery,
+    now: i64,
+) -> Result<ProviderAnswer, StoreError> {
+    if query.kind == OperationKind::Charge {
+        let charge = books::charge(connection, &query.provider_key, now).await?;
+        return Ok(charge.map_or(ProviderAnswer::NotFound, |charge| answer(&charge)));
+    }
+    let code = books::action(connection, &query.provider_key).await?;
+    Ok(code.map_or(ProviderAnswer::NotFound, |code| acted(&code)))
 }
 
 #[async_trait]

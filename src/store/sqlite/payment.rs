@@ -204,8 +204,8 @@ impl PaymentStore for SqliteStore {
         .await
     }
 
-    async fn forget_keys(&self, before: i64) -> Result<u64, StoreError> {
-        self.write("payment.forget_keys", move |connection| {
+    async fn forget_payment_keys(&self, before: i64) -> Result<u64, StoreError> {
+        self.write("payment.forget_payment_keys", move |connection| {
             Box::pin(async move {
                 // A bounded bite: other writers wait behind it.
                 let gone = sqlx::query(

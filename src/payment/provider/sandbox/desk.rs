@@ -1,0 +1,97 @@
+//! The one place where the books are written: what waits is booked together
+//! and answered after the commit, so that many charges share one fsync.
+//!
+//! A job that was taken is booked whole or not at all, also when whoever asked
+//! has gone. When one fails, its whole group is undone: nobody is answered
+//! anything that is not in the books.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::store::StoreError;
+use crate::task;
+
+/// A future that borrows the connection.
+pub(super) type Booking<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
+
+/// Answers, once it is known whether the group was committed.
+type Answer = Box<dyn FnOnce(Option<StoreError>) + Send>;
+type Job = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Booking<'c, Answer> + Send>;
+
+/// How many jobs may wait; more callers wait for a place.
+const WAITING: usize = 256;
+
+/// How many jobs one transaction takes.
+const GROUP: usize = 64;
+
+/// Hands jobs to the task that has the books. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Desk {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Desk {
+    pub(super) fn open(connection: SqliteConnection) -> Self {
+        let (jobs, waiting) = mpsc::channel(WAITING);
+        task::spawn("sandbox books", serve(connection, waiting));
+        Self { jobs }
+    }
+
+    /// Runs the job in the next transaction; returns its value once that is
+    /// durable.
+    pub(super) async fn book<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Booking<'c, T> + Send + 'static,
+    {
+        let closed = || StoreError::Unavailable("the sandbox's books are closed".to_owned());
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let booked = job(connection);
+            Box::pin(async move {
+                let value = booked.await?;
+                let answer: Answer = Box::new(move |undone| {
+                    // Whoever asked may have gone: it is booked all the same.
+                    let _ = answer.send(undone.map_or(Ok(value), Err));
+                });
+                Ok(answer)
+            })
+        });
+        self.jobs.send(job).await.map_err(|_| closed())?;
+        // Dropped without an answer: its own statement failed, nothing is booked.
+        answered.await.map_err(|_| closed())?
+    }
+}
+
+async fn serve(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Job>) {
+    let mut group = Vec::new();
+    while waiting.recv_many(&mut group, GROUP).await > 0 {
+        let mut answers = Vec::with_capacity(group.len());
+        let undone = book_group(&mut connection, &mut group, &mut answers).await.err();
+        if let Some(error) = &undone {
+            tracing::warn!(%error, "the sandbox could not book");
+            // Fails when there is nothing to undo.
+            let _ = sqlx::query("ROLLBACK").execute(&mut connection).await;
+        }
+        group.clear();
+        for answer in answers {
+            answer(undone.clone());
+        }
+    }
+}
+
+async fn book_group(
+    connection: &mut SqliteConnection,
+    group: &mut Vec<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), StoreError> {
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    for job in group.drain(..) {
+        answers.push(job(connection).await?);
+    }
+    sqlx::query("COMMIT").execute(&mut *connection).await?;
+    Ok(())
+}
