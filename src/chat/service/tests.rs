@@ -5,28 +5,33 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::chat::receipts;
+use crate::chat::{Chat, ChatMetrics, receipts, testing};
+use crate::drain;
 use crate::principal::{Role, Roles};
+use crate::readiness::Readiness;
 use crate::security::permit::{Caller, Proof, Validity};
 use crate::store::sqlite::SqliteStore;
 
-mod desk;
-
-use self::desk::{Desk, PARTITIONS};
-
+/// The calls over the real owner and store.
 struct Bench {
     api: ChatApi,
-    desk: Arc<Desk>,
+    chat: Chat,
+    _drain: drain::Drain,
     _dir: tempfile::TempDir,
 }
 
 async fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&dir.path().join("simpul.db"), 2).await.unwrap();
-    let desk = Arc::new(Desk::over(store.clone()).await);
+    let store: Arc<dyn ChatStore> = Arc::new(store);
+    let config = testing::config();
+    let (drain, watch) = drain::channel();
+    let (metrics, readiness) = (ChatMetrics::unregistered(), Readiness::new());
+    let chat = Chat::start(store.clone(), &config, 65_536, "n1", metrics, watch, &readiness, None);
+    let chat = chat.await.unwrap();
     let limits = ApiLimits { max_body_bytes: 64, max_message_bytes: 65_536, page_entries: 3 };
-    let api = ChatApi::new(desk.clone(), desk.clone(), Arc::new(store), PARTITIONS, limits);
-    Bench { api, desk, _dir: dir }
+    let api = ChatApi::new(chat.router(), chat.view(), store, config.partitions, limits);
+    Bench { api, chat, _drain: drain, _dir: dir }
 }
 
 fn who(id: &str) -> Principal {
@@ -118,6 +123,9 @@ async fn a_room_is_created_read_changed_and_deleted() {
     assert_eq!(reason(bench.api.delete_room(by("bob", delete.clone())).await), "NOT_FOUND");
     bench.api.delete_room(by("alice", delete)).await.unwrap();
     assert_eq!(reason(bench.api.get_room(by("alice", get)).await), "NOT_FOUND");
+    // The id stays taken.
+    let again = pb::CreateRoomRequest { room_id: lobby(), title: String::new() };
+    assert_eq!(reason(bench.api.create_room(by("alice", again)).await), "ALREADY_EXISTS");
 }
 
 #[tokio::test]
@@ -285,8 +293,7 @@ async fn a_receipt_is_posted_once_and_nobody_takes_its_place() {
         status: "SUCCEEDED".to_owned(),
     };
     let post = async |payer: &str, receipt: &pb::PaymentReceipt| {
-        let desk: &dyn Router = &*bench.desk;
-        receipts::post(desk, "lobby".into(), who(payer), receipt.clone()).await
+        receipts::post(&*bench.chat.router(), "lobby".into(), who(payer), receipt.clone()).await
     };
     post("alice", &receipt).await.unwrap();
     post("alice", &receipt).await.unwrap();
