@@ -113,16 +113,20 @@ where
         .with_ansi(human && std::io::stderr().is_terminal())
         .event_format(logs::Lines { human })
         .with_filter(filter.and(filter_fn(move |metadata| metadata.is_event() || debugging)));
-    let traces = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer("simpul"))
-            .with_location(false)
-            .with_threads(false)
-            .with_target(false)
-            .with_tracked_inactivity(false)
-            .with_filter(filter_fn(exported))
-    });
-    let dispatch = Dispatch::new(Spans::default().with(lines).with(traces));
+    // Not an optional layer: one that is absent would still want every span.
+    let dispatch = match &provider {
+        None => Dispatch::new(Spans::default().with(lines)),
+        Some(provider) => {
+            let traces = tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("simpul"))
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_tracked_inactivity(false)
+                .with_filter(filter_fn(exported));
+            Dispatch::new(Spans::default().with(lines).with(traces))
+        }
+    };
     Ok((dispatch, Telemetry { provider, spans, propagates }, warnings))
 }
 
