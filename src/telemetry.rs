@@ -113,9 +113,16 @@ where
         .with_ansi(human && std::io::stderr().is_terminal())
         .event_format(logs::Lines { human })
         .with_filter(filter.and(filter_fn(move |metadata| metadata.is_event() || debugging)));
+    // A filter of the whole pipeline: one of a single layer would leave the
+    // registry making spans that nobody reads.
+    let exporting = provider.is_some();
+    let wanted = filter_fn(move |metadata| {
+        metadata.is_event() || debugging || (exporting && exported(metadata))
+    });
+    let spans_and_lines = Spans::default().with(wanted).with(lines);
     // Not an optional layer: one that is absent would still want every span.
     let dispatch = match &provider {
-        None => Dispatch::new(Spans::default().with(lines)),
+        None => Dispatch::new(spans_and_lines),
         Some(provider) => {
             let traces = tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("simpul"))
@@ -124,7 +131,7 @@ where
                 .with_target(false)
                 .with_tracked_inactivity(false)
                 .with_filter(filter_fn(exported));
-            Dispatch::new(Spans::default().with(lines).with(traces))
+            Dispatch::new(spans_and_lines.with(traces))
         }
     };
     Ok((dispatch, Telemetry { provider, spans, propagates }, warnings))
