@@ -5,6 +5,8 @@
 //! goes away or changes breaks somebody. After an addition, write it anew with
 //! `SIMPUL_TEST_BLESS=1 cargo test --test contracts`, which refuses to forget.
 
+#![allow(clippy::print_stdout, reason = "what is skipped is said in the output")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
