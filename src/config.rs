@@ -3,7 +3,7 @@
 //!
 //! Later sources win: the embedded defaults, the profile's embedded file, files
 //! given by flag, `.env`, the environment, flags. Every source is first held
-//! against the table of keys ([`keys`]), so that one bad value hides no other
+//! against the table of keys (`keys`), so that one bad value hides no other
 //! and a problem names its key and source, never its value. Only then does
 //! figment merge what is sound and the schema take it.
 

@@ -113,16 +113,27 @@ where
         .with_ansi(human && std::io::stderr().is_terminal())
         .event_format(logs::Lines { human })
         .with_filter(filter.and(filter_fn(move |metadata| metadata.is_event() || debugging)));
-    let traces = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer("simpul"))
-            .with_location(false)
-            .with_threads(false)
-            .with_target(false)
-            .with_tracked_inactivity(false)
-            .with_filter(filter_fn(exported))
+    // A filter of the whole pipeline: one of a single layer would leave the
+    // registry making spans that nobody reads.
+    let exporting = provider.is_some();
+    let wanted = filter_fn(move |metadata| {
+        metadata.is_event() || debugging || (exporting && exported(metadata))
     });
-    let dispatch = Dispatch::new(Spans::default().with(lines).with(traces));
+    let spans_and_lines = Spans::default().with(wanted).with(lines);
+    // Not an optional layer: one that is absent would still want every span.
+    let dispatch = match &provider {
+        None => Dispatch::new(spans_and_lines),
+        Some(provider) => {
+            let traces = tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("simpul"))
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_tracked_inactivity(false)
+                .with_filter(filter_fn(exported));
+            Dispatch::new(spans_and_lines.with(traces))
+        }
+    };
     Ok((dispatch, Telemetry { provider, spans, propagates }, warnings))
 }
 
