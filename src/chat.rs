@@ -14,6 +14,8 @@ pub mod service;
 mod session;
 pub mod start;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 use std::sync::Arc;

@@ -5,6 +5,8 @@
 //! is put under the suite by a fixture and one more `suite!` line. Only
 //! [`kill`] knows that an engine is a file.
 
+#[path = "conformance/chat.rs"]
+mod chat;
 #[path = "conformance/kill.rs"]
 mod kill;
 #[path = "conformance/ledger.rs"]
@@ -56,6 +58,26 @@ suite! {
         an_unsound_transfer_is_refused,
         pages_are_bounded_and_advance_whatever_the_filter,
         it_agrees_with_a_simple_model,
+    }
+    chat {
+        partitions_are_taken_whole_and_counted,
+        what_was_appended_is_read_back,
+        a_seq_that_does_not_follow_is_refused_whole,
+        a_room_begins_once_and_with_its_first_entry,
+        a_fenced_part_is_not_kept_while_others_are,
+        keys_are_found_in_the_order_asked,
+        a_taken_key_fails_the_call,
+        keys_are_forgotten_by_age,
+        pages_are_bounded_by_entries_and_bytes,
+        a_large_append_is_kept_whole,
+        appends_from_many_callers_leave_no_gap,
+        what_was_acknowledged_is_there_when_opened_again,
+        a_deleted_room_leaves_its_id_alone,
+        deletion_is_fenced,
+        members_come_and_go_and_change,
+        members_come_in_pages,
+        rooms_of_a_member_come_in_pages,
+        titles_change,
     }
     writer {
         concurrent_writes_are_all_there_when_opened_again,

@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use simpul::cli::connect::{self, Channel, Target};
 use simpul::proto::identity::v1::WhoAmIRequest;
 use simpul::proto::identity::v1::identity_service_client::IdentityServiceClient;
 use tokio::net::TcpListener;
 use tonic::Request;
+use tonic::transport::Channel;
 
-use crate::process::{Node, Server, find, wait_for};
+use crate::process::{Node, Server, Target, find, wait_for};
 
 const FEW: u32 = 500;
 const MANY: u32 = 4_500;
@@ -62,9 +62,7 @@ async fn bare(times: u32, token: &str) -> f64 {
         .expect("valgrind");
     let server = Server { child };
     let address = wait_for(&dir.path().join("address")).trim().to_owned();
-    let target =
-        Target { address, server_name: Some("localhost".to_owned()), ca_pem: Some(ca), identity: None };
-    let channel = connect::connect(&target).await.expect("a connection");
+    let channel = Target::new(&address, ca).channel().await;
     call(channel, token, times).await;
     server.end();
     collected(&out)

@@ -97,7 +97,7 @@ async fn theirs(program: &std::path::Path, round: usize) -> f64 {
     for file in ["server.pem", "server-key.pem"] {
         std::fs::copy(node.dir.path().join("dev").join(file), dir.path().join(file)).expect("copied");
     }
-    let ca = node.target().ca_pem.expect("PEM");
+    let ca = node.target().ca;
     drop(node);
     let port = free_port(round);
     let server = nats::start(program, &["taskset", "-c", "0"], dir.path(), port);

@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use simpul::cli::connect::{self, Channel, Target};
+use simpul::cli::connect::{self, Address};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::Channel;
 
 /// A server process. Killed when dropped.
 pub struct Server {
@@ -94,16 +98,38 @@ impl Node {
     }
 
     pub fn target(&self) -> Target {
-        Target {
-            address: self.info["public"].as_str().expect("an address").to_owned(),
-            server_name: Some("localhost".to_owned()),
-            ca_pem: Some(std::fs::read(self.info["ca_file"].as_str().expect("a file")).expect("PEM")),
-            identity: None,
-        }
+        let address = self.info["public"].as_str().expect("an address");
+        let ca = std::fs::read(self.info["ca_file"].as_str().expect("a file")).expect("PEM");
+        Target::new(address, ca)
     }
 
     pub async fn channel(&self) -> Channel {
-        connect::connect(&self.target()).await.expect("a connection")
+        self.target().channel().await
+    }
+}
+
+/// Where a server is and who vouches for it.
+#[derive(Clone)]
+pub struct Target {
+    address: Address,
+    pub ca: Vec<u8>,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Target {
+    pub fn new(address: &str, ca: Vec<u8>) -> Target {
+        let tls = Arc::new(connect::client_config(&ca, None).expect("PEM"));
+        Target { address: address.parse().expect("an address"), ca, tls }
+    }
+
+    pub async fn channel(&self) -> Channel {
+        let dialed = connect::channel(&self.address, Some("localhost"), self.tls.clone()).await;
+        dialed.expect("a connection")
+    }
+
+    pub async fn stream(&self) -> TlsStream<TcpStream> {
+        let dialed = connect::dial(&self.address, Some("localhost"), self.tls.clone()).await;
+        dialed.expect("a handshake")
     }
 }
 

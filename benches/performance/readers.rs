@@ -5,11 +5,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::Request;
 use prost::Message as _;
-use simpul::cli::connect::{self, Target};
 use simpul::proto::chat::v1::chat_request::Frame as Ask;
 use simpul::proto::chat::v1::chat_response::Frame as Tell;
 use simpul::proto::chat::v1::join::From;
 use simpul::proto::chat::v1::{ChatRequest, ChatResponse, Join, Message, Send};
+
+use crate::process::Target;
 
 /// One `Chat` stream on a connection of its own.
 pub struct Stream {
@@ -39,7 +40,7 @@ pub fn send(room: &str, id: u64, body: &str) -> Bytes {
 
 impl Stream {
     pub async fn join(target: &Target, token: &str, room: &str) -> Stream {
-        let stream = connect::tls(target).await.expect("a handshake");
+        let stream = target.stream().await;
         let (client, connection) = h2::client::Builder::new()
             .initial_window_size(1 << 18)
             .initial_connection_window_size(1 << 20)

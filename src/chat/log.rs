@@ -56,6 +56,8 @@ mod budget;
 mod chunk;
 mod pages;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use budget::Budget;
 pub(crate) use chunk::{Chunk, Frames};

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Content, Proposal};
+use super::{Content, Proposal, wire};
 use crate::card;
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
@@ -286,8 +286,8 @@ fn last_owner() -> Refusal {
 fn membership(member: &Principal, before: Option<RoomRole>, after: Option<RoomRole>) -> Decision {
     let event = Event::Membership(pb::MembershipChange {
         member: member.as_str().to_owned(),
-        before: number(before),
-        after: number(after),
+        before: role_or_none(before).into(),
+        after: role_or_none(after).into(),
     });
     Decision::Append {
         kind: EntryKind::Membership,
@@ -322,9 +322,9 @@ fn encode(event: Event) -> Bytes {
     pb::Message { event: Some(event), ..Default::default() }.encode_to_vec().into()
 }
 
-/// The contract's number; 0 for none.
-pub(crate) fn number(role: Option<RoomRole>) -> i32 {
-    role.map_or(0, |role| i32::from(role as u8))
+/// The contract's role; unspecified for none.
+fn role_or_none(role: Option<RoomRole>) -> pb::RoomRole {
+    role.map_or(pb::RoomRole::Unspecified, wire::role)
 }
 
 #[cfg(test)]

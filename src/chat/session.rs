@@ -14,6 +14,8 @@
 mod body;
 mod input;
 mod join;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +68,16 @@ struct Out {
     frames: usize,
     /// How the stream ends, once the frames are sent.
     end: Option<Status>,
+}
+
+/// What waits.
+enum Waiting {
+    /// Encoded frames.
+    Frames(Bytes),
+    /// The end.
+    End(Status),
+    /// Nothing.
+    Nothing,
 }
 
 /// What the session reads.
@@ -203,17 +215,20 @@ impl Session {
         self.closing.notify_waiters();
     }
 
-    /// Everything that waits, to be sent at once.
-    fn take_out(&self) -> Bytes {
-        let (bytes, was_full) = {
-            let mut out = self.out();
-            let frames = std::mem::take(&mut out.frames);
-            (std::mem::take(&mut out.bytes).freeze(), frames >= WAITING_FRAMES)
-        };
-        if was_full {
+    /// Everything that waits, to be sent at once; when nothing does, how the
+    /// stream ends, if it does.
+    fn take_out(&self) -> Waiting {
+        let mut out = self.out();
+        if out.frames == 0 {
+            return out.end.clone().map_or(Waiting::Nothing, Waiting::End);
+        }
+        let frames = std::mem::take(&mut out.frames);
+        let bytes = std::mem::take(&mut out.bytes).freeze();
+        drop(out);
+        if frames >= WAITING_FRAMES {
             self.progress.notify_waiters();
         }
-        bytes
+        Waiting::Frames(bytes)
     }
 
     fn out(&self) -> MutexGuard<'_, Out> {
@@ -227,7 +242,12 @@ impl Session {
 
 impl Reader {
     fn new(session: Arc<Session>, room: RoomId) -> Arc<Self> {
-        Arc::new(Self { session, room, role: AtomicU8::new(u8::MAX) })
+        Arc::new(Self { session, room, role: AtomicU8::new(0) })
+    }
+
+    /// Begins with a role. Called under the room's lock.
+    pub(crate) fn begin(&self, role: RoomRole) {
+        self.role.store(role as u8, Ordering::Release);
     }
 
     /// Who reads.
@@ -245,7 +265,7 @@ impl Reader {
     pub(crate) fn update_role(&self, role: Option<RoomRole>) -> bool {
         let number = role.map_or(0, |role| role as u8);
         let before = self.role.swap(number, Ordering::AcqRel);
-        if before != number && before != 0 && before != u8::MAX {
+        if before != number && before != 0 {
             let text = match role {
                 Some(_) => "your role in the room changed",
                 None => "you are no longer a member of the room",

@@ -117,3 +117,37 @@ fn respond(body: SessionBody) -> Response<Body> {
     response.extensions_mut().insert(EndsWithPermit);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::chat::testing::{World, permit};
+
+    #[tokio::test]
+    async fn chat_alone_is_served_and_not_without_a_permit() {
+        let world = World::new().await;
+        let others = tower::service_fn(async |request: Request<Body>| {
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert("path", request.uri().path().parse().expect("a path"));
+            Ok::<_, Infallible>(response)
+        });
+        let route = world.chat.route(others);
+        let ask = async |path: &str, permit: Option<Permit>| {
+            let mut request = Request::new(Body::empty());
+            *request.uri_mut() = path.parse().expect("a path");
+            permit.map(|permit| request.extensions_mut().insert(permit));
+            route.clone().oneshot(request).await.expect("infallible")
+        };
+        let other = ask("/simpul.chat.v1.ChatService/Chats", None).await;
+        assert_eq!(other.headers()["path"], "/simpul.chat.v1.ChatService/Chats");
+        let nobody = ask(PATH, None).await;
+        assert_eq!(nobody.headers()["grpc-status"], "13");
+        let served = ask(PATH, Some(permit("bob"))).await;
+        assert_eq!(served.headers()[CONTENT_TYPE], "application/grpc");
+        assert!(served.extensions().get::<EndsWithPermit>().is_some());
+        assert!(!served.body().is_end_stream());
+    }
+}

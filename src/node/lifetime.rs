@@ -50,7 +50,9 @@ impl Running {
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store was not closed cleanly; what was acknowledged stands");
         }
-        self.sandbox.close().await;
+        if let Err(error) = self.sandbox.close().await {
+            tracing::error!(%error, "the sandbox's books were not closed cleanly");
+        }
         self.security.audit().flush().await;
         tracing::info!("ended");
         self.telemetry.shutdown(FLUSH).await;

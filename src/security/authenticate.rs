@@ -104,7 +104,11 @@ impl Authenticator {
         let Some(proven) = self.prove(&presented, now, address)? else {
             return Ok(Authenticated { method, proven: None });
         };
-        let again = (streams && token.is_some()).then(|| {
+        if token.is_none() {
+            let validity = Validity::until_certificate_ends(proven.expires_at);
+            return Ok(Authenticated { method, proven: Some((proven.caller, validity)) });
+        }
+        let again = streams.then(|| {
             let again = Again {
                 authenticator: self.clone(),
                 certificate: certificate.cloned(),

@@ -271,6 +271,3 @@ pub fn issue_client_certificate(
     };
     Ok(issue::sign(&authority, &key, &request, SystemTime::now())?)
 }
-
-#[cfg(test)]
-mod tests;

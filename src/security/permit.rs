@@ -108,6 +108,8 @@ pub struct Validity {
 #[derive(Debug, Clone)]
 struct State {
     expires_at: SystemTime,
+    /// What is said when that time has come.
+    at_end: Reason,
     revoked: Option<Refusal>,
 }
 
@@ -117,8 +119,14 @@ impl Validity {
         expires_at: SystemTime,
         reauthenticator: Option<Arc<dyn Reauthenticator>>,
     ) -> Self {
-        let state = State { expires_at, revoked: None };
+        let state = State { expires_at, at_end: Reason::TokenExpired, revoked: None };
         Self { state: Arc::new(watch::channel(state).0), reauthenticator }
+    }
+
+    /// Ends with a certificate; nothing extends it.
+    pub fn until_certificate_ends(expires_at: SystemTime) -> Self {
+        let state = State { expires_at, at_end: Reason::CertificateExpired, revoked: None };
+        Self { state: Arc::new(watch::channel(state).0), reauthenticator: None }
     }
 
     /// When it ends, as far as is known now.
@@ -137,12 +145,12 @@ impl Validity {
     pub async fn ended(&self) -> Refusal {
         let mut state = self.state.subscribe();
         loop {
-            let State { expires_at, revoked } = state.borrow_and_update().clone();
+            let State { expires_at, at_end, revoked } = state.borrow_and_update().clone();
             if let Some(why) = revoked {
                 return why;
             }
             let Ok(left) = expires_at.duration_since(SystemTime::now()) else {
-                return Refusal::new(Reason::TokenExpired, "the proof's time is over");
+                return Refusal::new(at_end, "the proof's time is over");
             };
             let nap = left.min(std::time::Duration::from_millis(900));
             let _ = tokio::time::timeout(nap, state.changed()).await;

@@ -211,6 +211,3 @@ impl Reloader {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

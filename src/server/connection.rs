@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -95,12 +94,11 @@ where
         }
     }
 
-    /// Who it is, and the chain to check again when trust changes.
-    fn admit(&self, tls: &rustls::ServerConnection) -> Option<(Connection, Chain)> {
+    /// Who it is, and what to check again when trust changes.
+    fn admit(&self, tls: &rustls::ServerConnection) -> Option<(Connection, Option<T::Chain>)> {
         match self.shared.tls.peer(tls) {
-            Ok(certificate) => {
-                let shown = tls.peer_certificates().filter(|_| certificate.is_some());
-                let chain = shown.unwrap_or_default().to_vec();
+            Ok(peer) => {
+                let (certificate, chain) = peer.unzip();
                 Some((Connection { remote: self.remote, certificate }, chain))
             }
             Err(refusal) => {
@@ -146,8 +144,8 @@ where
                     http.as_mut().graceful_shutdown();
                 }
                 () = forced.forced() => return metrics.closed_by("drain"),
-                Ok(()) = trust.changed(), if !chain.is_empty() && cause == "age" => {
-                    if !self.shared.tls.recheck(&chain) {
+                Ok(()) = trust.changed(), if chain.is_some() && cause == "age" => {
+                    if !chain.as_ref().is_none_or(|chain| self.shared.tls.recheck(chain)) {
                         (going, cause) = (true, "distrust");
                         http.as_mut().graceful_shutdown();
                         end.as_mut().reset(Instant::now() + DISTRUST_GRACE);
@@ -157,8 +155,6 @@ where
         }
     }
 }
-
-type Chain = Vec<CertificateDer<'static>>;
 
 /// ±10 %, so that connections made together do not end together.
 fn jittered(age: Duration) -> Duration {

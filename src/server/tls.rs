@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::refusal::Refusal;
 use crate::security::connection::PeerCertificate;
 
+/// Whom a client's certificate names, and what it presented.
+pub type Peer<C> = (Arc<PeerCertificate>, C);
+
 /// The source of TLS: the node's own certificate and what it believes, both as
 /// they are now. Implemented over `security`.
 pub trait TlsSource: Send + Sync + 'static {
+    /// What a client presented, kept to look at it again.
+    type Chain: Send + Sync + 'static;
+
     /// What the next handshake uses. Asked for each time, so that a reload
     /// needs nothing else. ALPN must be h2 alone.
     fn config(&self) -> Arc<rustls::ServerConfig>;
@@ -20,12 +25,12 @@ pub trait TlsSource: Send + Sync + 'static {
     fn peer(
         &self,
         connection: &rustls::ServerConnection,
-    ) -> Result<Option<Arc<PeerCertificate>>, Refusal>;
+    ) -> Result<Option<Peer<Self::Chain>>, Refusal>;
 
     /// Counts what is believed: whenever it changes, open connections that
     /// showed a certificate are checked again.
     fn trust_changes(&self) -> watch::Receiver<u64>;
 
-    /// Whether a client's chain, leaf first, is still believed.
-    fn recheck(&self, chain: &[CertificateDer<'static>]) -> bool;
+    /// Whether what a client presented is still believed.
+    fn recheck(&self, chain: &Self::Chain) -> bool;
 }

@@ -65,6 +65,13 @@ pub enum DataDirError {
     },
 }
 
+impl DataDirError {
+    /// Whether nothing in the configuration is wrong: later it may work.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, DataDirError::Locked(_) | DataDirError::Io { .. })
+    }
+}
+
 /// A node's own data directory; the lock is held until it is dropped.
 #[derive(Debug)]
 pub struct DataDir {

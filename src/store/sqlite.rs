@@ -26,7 +26,7 @@ use tracing::Instrument;
 
 pub(crate) use self::migrate::{applied, newest};
 
-use self::metrics::StoreMetrics;
+pub use self::metrics::StoreMetrics;
 use self::writer::{JobFuture, Writer};
 use super::StoreError;
 use crate::readiness::Readiness;

@@ -1,5 +1,4 @@
-//! What every engine's chat area promises. Each function takes an empty store;
-//! [`for_each_promise`] names them all.
+//! What every engine's chat area promises. Each case begins with an empty store.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,32 +17,6 @@ mod rooms;
 pub(crate) use rooms::*;
 
 pub(crate) type Chat = Arc<dyn ChatStore>;
-
-/// Calls a macro with the name of every function here.
-macro_rules! for_each_promise {
-    ($test:ident) => {
-        $test! {
-            partitions_are_taken_whole_and_counted,
-            what_was_appended_is_read_back,
-            a_seq_that_does_not_follow_is_refused_whole,
-            a_room_begins_once_and_with_its_first_entry,
-            a_fenced_part_is_not_kept_while_others_are,
-            keys_are_found_in_the_order_asked,
-            a_taken_key_fails_the_call,
-            keys_are_forgotten_by_age,
-            pages_are_bounded_by_entries_and_bytes,
-            a_large_append_is_kept_whole,
-            appends_from_many_callers_leave_no_gap,
-            a_deleted_room_leaves_its_id_alone,
-            deletion_is_fenced,
-            members_come_and_go_and_change,
-            members_come_in_pages,
-            rooms_of_a_member_come_in_pages,
-            titles_change,
-        }
-    };
-}
-pub(crate) use for_each_promise;
 
 /// As many as a store here is made with.
 pub(crate) const PARTITIONS: u16 = 4;
@@ -117,7 +90,10 @@ fn name(room: &str, sender: &str, id: &str) -> KeyName {
     KeyName { room: room.into(), sender: who(sender), client_message_id: id.into() }
 }
 
-pub(crate) async fn partitions_are_taken_whole_and_counted(store: Chat) {
+pub(crate) async fn partitions_are_taken_whole_and_counted<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     assert!(store.partition_states().await.unwrap().is_empty());
     let refused = store.take_partitions("n1", 0).await.unwrap_err();
     assert!(matches!(refused, StoreError::Conflict(_)), "{refused}");
@@ -136,7 +112,10 @@ pub(crate) async fn partitions_are_taken_whole_and_counted(store: Chat) {
     assert_eq!(commit_nos(&store).await, [0, 0, 1, 0]);
 }
 
-pub(crate) async fn what_was_appended_is_read_back(store: Chat) {
+pub(crate) async fn what_was_appended_is_read_back<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     let mut answer = text("lobby", 2, "m1");
     answer.entry.reply_to = 1;
@@ -156,7 +135,10 @@ pub(crate) async fn what_was_appended_is_read_back(store: Chat) {
     assert!(store.entries(1, "lobby", 0, 10, usize::MAX).await.unwrap().is_empty());
 }
 
-pub(crate) async fn a_seq_that_does_not_follow_is_refused_whole(store: Chat) {
+pub(crate) async fn a_seq_that_does_not_follow_is_refused_whole<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     append(&store, 0, vec![create("lobby"), text("lobby", 2, "m2")]).await;
     append(&store, 1, vec![create("other")]).await;
@@ -185,7 +167,10 @@ pub(crate) async fn a_seq_that_does_not_follow_is_refused_whole(store: Chat) {
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
 }
 
-pub(crate) async fn a_room_begins_once_and_with_its_first_entry(store: Chat) {
+pub(crate) async fn a_room_begins_once_and_with_its_first_entry<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     append(&store, 0, vec![create("lobby")]).await;
     let late = changing("late", 2, Change::CreateRoom { title: String::new() });
@@ -198,7 +183,10 @@ pub(crate) async fn a_room_begins_once_and_with_its_first_entry(store: Chat) {
     assert_eq!(store.room(0, "a").await.unwrap(), None);
 }
 
-pub(crate) async fn a_fenced_part_is_not_kept_while_others_are(store: Chat) {
+pub(crate) async fn a_fenced_part_is_not_kept_while_others_are<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     append(&store, 0, vec![create("a")]).await;
     append(&store, 1, vec![create("b")]).await;
@@ -221,7 +209,10 @@ pub(crate) async fn a_fenced_part_is_not_kept_while_others_are(store: Chat) {
     assert_eq!(answers, [Appended::Fenced]);
 }
 
-pub(crate) async fn keys_are_found_in_the_order_asked(store: Chat) {
+pub(crate) async fn keys_are_found_in_the_order_asked<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     let texts = (2..=120).map(|seq| text("lobby", seq, &format!("m{seq}")));
     append(&store, 0, std::iter::once(create("lobby")).chain(texts).collect()).await;
@@ -249,7 +240,10 @@ pub(crate) async fn keys_are_found_in_the_order_asked(store: Chat) {
     assert_eq!(store.keys(1, names).await.unwrap(), [None; 4]);
 }
 
-pub(crate) async fn a_taken_key_fails_the_call(store: Chat) {
+pub(crate) async fn a_taken_key_fails_the_call<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     append(&store, 0, vec![create("lobby"), text("lobby", 2, "m")]).await;
     let again = vec![text("lobby", 3, "m")];
@@ -267,7 +261,10 @@ pub(crate) async fn a_taken_key_fails_the_call(store: Chat) {
     assert_eq!(head(&store, 0, "lobby").await, 5);
 }
 
-pub(crate) async fn keys_are_forgotten_by_age(store: Chat) {
+pub(crate) async fn keys_are_forgotten_by_age<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     let texts = (2..=9).map(|seq| text("lobby", seq, &format!("m{seq}")));
     append(&store, 0, std::iter::once(create("lobby")).chain(texts).collect()).await;
@@ -284,7 +281,10 @@ pub(crate) async fn keys_are_forgotten_by_age(store: Chat) {
     assert_eq!(seqs(&store, 0, "lobby").await.len(), 10);
 }
 
-pub(crate) async fn pages_are_bounded_by_entries_and_bytes(store: Chat) {
+pub(crate) async fn pages_are_bounded_by_entries_and_bytes<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     let texts = (2..=40).map(|seq| {
         let mut text = text("lobby", seq, "");
@@ -308,7 +308,10 @@ pub(crate) async fn pages_are_bounded_by_entries_and_bytes(store: Chat) {
     assert_eq!(page(u64::MAX, 10, 1_000).await, [0u64; 0]);
 }
 
-pub(crate) async fn a_large_append_is_kept_whole(store: Chat) {
+pub(crate) async fn a_large_append_is_kept_whole<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     let mut parts = Vec::new();
     for partition in 0..PARTITIONS {
@@ -332,7 +335,10 @@ pub(crate) async fn a_large_append_is_kept_whole(store: Chat) {
 }
 
 /// One caller a room, as owners are, all at once, while somebody reads.
-pub(crate) async fn appends_from_many_callers_leave_no_gap(store: Chat) {
+pub(crate) async fn appends_from_many_callers_leave_no_gap<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     const ROOMS: u16 = 12;
     const TEXTS: u64 = 30;
     taken(&store).await;
@@ -370,4 +376,24 @@ pub(crate) async fn appends_from_many_callers_leave_no_gap(store: Chat) {
     }
     let commits: u64 = commit_nos(&store).await.iter().sum();
     assert_eq!(commits, u64::from(ROOMS) * TEXTS);
+}
+
+/// And nothing else is: the next owner goes on where the last one was.
+pub(crate) async fn what_was_acknowledged_is_there_when_opened_again<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
+    taken(&store).await;
+    append(&store, 0, vec![create("lobby"), text("lobby", 2, "m2")]).await;
+    store.append(vec![part(0, vec![text("lobby", 4, "m4")])]).await.unwrap_err();
+    drop(store);
+    let store: Chat = open().await;
+    assert_eq!(seqs(&store, 0, "lobby").await, [1, 2]);
+    let states = store.take_partitions("n2", PARTITIONS).await.unwrap();
+    assert!(states.iter().all(|state| state.epoch == 2));
+    let names = vec![name("lobby", "alice", "m2"), name("lobby", "alice", "m4")];
+    let found = store.keys(0, names).await.unwrap();
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+    let next = PartitionAppend { epoch: 2, ..part(0, vec![text("lobby", 3, "m3")]) };
+    assert_eq!(store.append(vec![next]).await.unwrap(), [Appended::Committed]);
 }

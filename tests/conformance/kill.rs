@@ -68,19 +68,18 @@ async fn the_process_that_is_killed() {
     let database = std::env::var_os(DATABASE).expect("run by the other test");
     let store = SqliteStore::open(Path::new(&database), 1).await.expect("opened");
     let store = Arc::new(store);
-    let mut writing = Vec::new();
-    for _ in 0..8 {
-        let store = store.clone();
-        writing.push(task::spawn("writer", async move {
-            loop {
-                let moved = transfer(vec![movement("a", "b", 1), movement("b", "c", 1)]);
-                let id = Uuid::now_v7();
-                store.post(Transfer { id, payment_id: id, ..moved }).await.expect("posted");
-                writeln!(std::io::stdout().lock(), "acknowledged {id}").expect("told");
-            }
-        }));
+    for _ in 0..7 {
+        task::spawn("writer", write(store.clone()));
     }
-    for writer in writing {
-        writer.await.expect("it never ends");
+    write(store).await;
+}
+
+/// Writes and tells, for ever: whoever started the process kills it.
+async fn write(store: Arc<SqliteStore>) {
+    loop {
+        let moved = transfer(vec![movement("a", "b", 1), movement("b", "c", 1)]);
+        let id = Uuid::now_v7();
+        store.post(Transfer { id, payment_id: id, ..moved }).await.expect("posted");
+        writeln!(std::io::stdout().lock(), "acknowledged {id}").expect("told");
     }
 }

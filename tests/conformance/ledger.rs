@@ -169,7 +169,6 @@ pub(crate) async fn pages_are_bounded_and_advance_whatever_the_filter<S: LedgerS
 pub(crate) async fn it_agrees_with_a_simple_model<S: LedgerStore>(open: impl AsyncFn() -> Arc<S>) {
     let store = open().await;
     let seed = rand::random::<u64>();
-    println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let names = ["a", "b", "c", "d"];
     let mut model: BTreeMap<(&str, &str), i64> = BTreeMap::new();
@@ -193,7 +192,7 @@ pub(crate) async fn it_agrees_with_a_simple_model<S: LedgerStore>(open: impl Asy
         }
         let currency = code.parse().expect("a currency");
         let posted = store.post(Transfer { currency, ..transfer(movements) }).await;
-        assert_eq!(posted.is_err(), refused, "{posted:?}");
+        assert_eq!(posted.is_err(), refused, "seed {seed}: {posted:?}");
         if !refused {
             (model, heads) = (next, next_heads);
         }
@@ -202,10 +201,10 @@ pub(crate) async fn it_agrees_with_a_simple_model<S: LedgerStore>(open: impl Asy
         let balances = store.balances(&account(name)).await.expect("balances");
         for balance in balances {
             let code = balance.posted.currency.to_string();
-            assert_eq!(balance.posted.minor_units, model[&(name, code.as_str())]);
+            assert_eq!(balance.posted.minor_units, model[&(name, code.as_str())], "seed {seed}");
         }
         let head = store.history_head(&account(name)).await.expect("a head");
-        assert_eq!(head, heads.get(name).copied().unwrap_or(0));
+        assert_eq!(head, heads.get(name).copied().unwrap_or(0), "seed {seed}");
         assert_eq!(history(&*store, name).await.len() as u64, head);
     }
     assert_sound(&*store).await;

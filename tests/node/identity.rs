@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use simpul::cli::connect::Channel;
 use simpul::proto::chat::v1::chat_request::Frame as Ask;
 use simpul::proto::chat::v1::chat_response::Frame as Tell;
 use simpul::proto::chat::v1::join::From;
 use simpul::proto::chat::v1::{Ping, Reauthenticate};
 use simpul::proto::identity::v1::identity_service_client::IdentityServiceClient;
 use simpul::proto::identity::v1::{Proof, WhoAmIRequest, WhoAmIResponse};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
@@ -127,11 +127,12 @@ async fn a_stream_ends_with_its_token_or_goes_on_with_a_fresh_one() {
 async fn a_certificate_proves_too_and_both_must_agree() {
     let node = Node::start();
     let dir = node.dir().join("certs");
-    let issue = |kind: &str, id: &str| {
-        node.ok(&["cert", "issue", kind, id, "--out", dir.to_str().expect("UTF-8")])
-    };
-    issue("user", "alice");
-    let channel = crate::support::channel_with(&node, &dir, "alice").await;
+    let dev = node.dir().join("dev");
+    let path = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    node.ok(&["cert", "issue", "user/alice", "--ca-dir", &path(&dev), "--out", &path(&dir)]);
+    let read = |file: &str| std::fs::read(dir.join(file)).expect("a PEM file");
+    let (chain, key) = (read("alice.pem"), read("alice-key.pem"));
+    let channel = node.channel_as(Some((&chain, &key))).await;
     let mut client = IdentityServiceClient::new(channel.clone());
     let me = client.who_am_i(Request::new(WhoAmIRequest {})).await.expect("proven").into_inner();
     assert_eq!((me.principal.as_str(), me.proof()), ("user/alice@dev.simpul", Proof::Certificate));

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use simpul::cli::connect::Channel;
 use simpul::payment::provider::sandbox::Sandbox;
 use simpul::proto::chat::v1::chat_response::Frame as Tell;
 use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
@@ -22,6 +21,8 @@ use simpul::proto::payment::v1::payment_service_client::PaymentServiceClient;
 use simpul::proto::payment::v1::{ListPaymentsRequest, Payment, PaymentStatus};
 use simpul::store::LedgerStore;
 use simpul::store::sqlite::SqliteStore;
+
+use tonic::transport::Channel;
 
 use crate::pay::{process, to_toko};
 use crate::support::{LONG, Node, with_token};

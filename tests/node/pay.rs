@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use simpul::cli::connect::Channel;
 use simpul::proto::chat::v1::MessageKind;
 use simpul::proto::chat::v1::join::From;
 use simpul::proto::chat::v1::message::Event;
@@ -16,6 +15,7 @@ use simpul::proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use simpul::proto::sandbox::v1::{ActionDecision, CompleteActionRequest};
 use simpul::proto::transaction::v1::transaction_service_client::TransactionServiceClient;
 use simpul::proto::transaction::v1::{GetBalanceRequest, GetTransactionHistoryRequest};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response, StatusCode};
-use simpul::cli::connect::{self, Target};
 use simpul::proto::identity::v1::WhoAmIRequest;
 use simpul::proto::identity::v1::identity_service_client::IdentityServiceClient;
 
@@ -12,15 +11,7 @@ use crate::support::{LONG, Node, with_token};
 const WHO_AM_I: &str = "/simpul.identity.v1.IdentityService/WhoAmI";
 
 async fn connect(node: &Node) -> SendRequest<Bytes> {
-    let ca = std::fs::read(node.info["ca_file"].as_str().expect("a file")).expect("the CA");
-    let stream = connect::tls(&Target {
-        address: node.address("public"),
-        server_name: Some("localhost".to_owned()),
-        ca_pem: Some(ca),
-        identity: None,
-    })
-    .await
-    .expect("a handshake");
+    let stream = node.stream().await;
     let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     simpul::task::spawn("raw connection", async move {
         let _ = connection.await;

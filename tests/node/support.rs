@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use simpul::cli::connect::{self, Channel};
+use simpul::cli::connect::{self, Address};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
 
 /// Longer than anything here takes; a test that gets there has failed.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -119,15 +123,27 @@ impl Node {
 
     /// A connection of its own to the public listener.
     pub async fn channel(&self) -> Channel {
+        self.channel_as(None).await
+    }
+
+    /// A connection that proves itself with a certificate and its key, PEM.
+    pub async fn channel_as(&self, identity: Option<(&[u8], &[u8])>) -> Channel {
+        let tls = self.tls(identity);
+        connect::channel(&self.public(), Some("localhost"), tls).await.expect("the node answers")
+    }
+
+    /// A TLS stream of its own to the public listener.
+    pub async fn stream(&self) -> TlsStream<TcpStream> {
+        connect::dial(&self.public(), Some("localhost"), self.tls(None)).await.expect("a handshake")
+    }
+
+    fn public(&self) -> Address {
+        self.address("public").parse().expect("an address")
+    }
+
+    fn tls(&self, identity: Option<(&[u8], &[u8])>) -> Arc<rustls::ClientConfig> {
         let ca = std::fs::read(self.info["ca_file"].as_str().expect("a file")).expect("the CA");
-        connect::connect(&connect::Target {
-            address: self.address("public"),
-            server_name: Some("localhost".to_owned()),
-            ca_pem: Some(ca),
-            identity: None,
-        })
-        .await
-        .expect("the node answers")
+        Arc::new(connect::client_config(&ca, identity).expect("PEM"))
     }
 
     /// The admin listener's answer to a GET.
@@ -234,18 +250,4 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
         assert!(begun.elapsed() < LONG, "never: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// A connection that proves itself with a certificate that `cert issue` made.
-pub async fn channel_with(node: &Node, dir: &Path, name: &str) -> Channel {
-    let read = |file: &str| std::fs::read(dir.join(file)).expect("a PEM file");
-    let ca = std::fs::read(node.info["ca_file"].as_str().expect("a file")).expect("the CA");
-    connect::connect(&connect::Target {
-        address: node.address("public"),
-        server_name: Some("localhost".to_owned()),
-        ca_pem: Some(ca),
-        identity: Some((read(&format!("{name}.pem")), read(&format!("{name}-key.pem")))),
-    })
-    .await
-    .expect("the node answers")
 }

@@ -1,6 +1,5 @@
 //! A chat client for the tests: one stream, frames in, frames out.
 
-use simpul::cli::connect::Channel;
 use simpul::proto::chat::v1::chat_request::Frame as Ask;
 use simpul::proto::chat::v1::chat_response::Frame as Tell;
 use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
@@ -10,6 +9,7 @@ use simpul::proto::chat::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::support::{LONG, with_token};

@@ -24,8 +24,8 @@ use simpul::server::bind::Listener;
 use simpul::server::routes::Routes;
 use simpul::server::stack::Layers;
 use simpul::server::tls::TlsSource;
-use simpul::server::{accept, health, metrics};
-use simpul::traffic::methods::{HEALTH, Methods};
+use simpul::server::{accept, health, metrics, reflection};
+use simpul::traffic::methods::{HEALTH, Methods, REFLECTION};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -96,9 +96,12 @@ impl Node {
         let routes = Routes::builder()
             .service(who_am_i)
             .service(health::server(Readiness::new(), watching.clone(), &names))
+            .service(reflection::v1(&names).expect("descriptors"))
+            .service(reflection::v1alpha(&names).expect("descriptors"))
             .method(HISTORY, tower::service_fn(history))
             .build();
-        let methods = Methods::mounted(&[names[0], names[1], HEALTH]).expect("descriptors");
+        let methods = Methods::mounted(&[names[0], names[1], HEALTH, REFLECTION[0], REFLECTION[1]])
+            .expect("descriptors");
         let layers = Layers::new(&traffic, Arc::new(methods), alice, trace);
         let service = layers.around(&Identity::new(), &Identity::new(), routes);
         let any = "127.0.0.1:0".parse().expect("address");
@@ -178,6 +181,8 @@ pub(crate) struct Trust {
 }
 
 impl TlsSource for Trust {
+    type Chain = Vec<CertificateDer<'static>>;
+
     fn config(&self) -> Arc<rustls::ServerConfig> {
         self.config.clone()
     }
@@ -185,23 +190,22 @@ impl TlsSource for Trust {
     fn peer(
         &self,
         connection: &rustls::ServerConnection,
-    ) -> Result<Option<Arc<PeerCertificate>>, Refusal> {
-        if connection.peer_certificates().is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Arc::new(PeerCertificate {
+    ) -> Result<Option<(Arc<PeerCertificate>, Self::Chain)>, Refusal> {
+        let Some(chain) = connection.peer_certificates() else { return Ok(None) };
+        let certificate = Arc::new(PeerCertificate {
             principal: alice(&Extensions::new()).expect("principal"),
             roles: Roles::NONE,
             not_after: std::time::SystemTime::now() + LONG,
             thumbprint: [0; 32],
-        })))
+        });
+        Ok(Some((certificate, chain.to_vec())))
     }
 
     fn trust_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    fn recheck(&self, chain: &[CertificateDer<'static>]) -> bool {
+    fn recheck(&self, chain: &Self::Chain) -> bool {
         !chain.is_empty() && self.believed.load(Ordering::SeqCst)
     }
 }

@@ -79,7 +79,7 @@ async fn calls_beyond_the_nodes_places_wait_a_little_or_are_refused() {
     traffic.max_wait = Duration::from_millis(200);
     let node = Node::start(traffic).await;
     let client = node.connect().await;
-    let taken = client.call(timed(WHO_AM_I, "3S"), framed(&[]));
+    let taken = client.call(timed(WHO_AM_I, "20S"), framed(&[]));
     let others = async {
         while node.handled() == 0 {
             tokio::task::yield_now().await;
@@ -87,7 +87,7 @@ async fn calls_beyond_the_nodes_places_wait_a_little_or_are_refused() {
         tokio::join!(client.ask(call(WHO_AM_I)), client.ask(call(WHO_AM_I)))
     };
     let (_, (first, second)) = tokio::join!(
-        async { tokio::time::timeout(Duration::from_secs(1), taken).await.is_err() },
+        async { tokio::time::timeout(Duration::from_secs(2), taken).await.is_err() },
         others
     );
     let mut reasons = [first.reason(), second.reason()].map(|reason| reason.expect("a reason"));

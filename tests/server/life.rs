@@ -20,7 +20,7 @@ async fn open(client: &Client) -> h2::RecvStream {
 async fn an_old_connection_gets_goaway_and_its_streams_a_grace() {
     let mut traffic = traffic();
     traffic.max_connection_age = Duration::from_millis(300);
-    traffic.connection_age_grace = Duration::from_millis(600);
+    traffic.connection_age_grace = Duration::from_millis(1500);
     let node = Node::start(traffic).await;
     let begin = Instant::now();
     let idle = node.connect().await;
@@ -36,7 +36,7 @@ async fn an_old_connection_gets_goaway_and_its_streams_a_grace() {
     assert!(next(&mut stream).await.expect("it ended").is_ok(), "the stream has its grace");
     let cut = next(&mut stream).await;
     assert!(cut.is_none_or(|end| end.is_err()), "and ends with it");
-    assert!(begin.elapsed() >= Duration::from_millis(800));
+    assert!(begin.elapsed() >= Duration::from_millis(1700));
     let again = node.connect().await;
     assert_eq!(again.ask(call(WHO_AM_I)).await.code(), Some(Code::Ok));
 }
@@ -58,7 +58,7 @@ async fn a_drain_ends_at_its_deadline_although_a_stream_is_open() {
     let client = node.connect().await;
     let mut stream = open(&client).await;
     let begin = Instant::now();
-    let drain = node.drain.drain(Duration::from_millis(400));
+    let drain = node.drain.drain(Duration::from_millis(1500));
     let meanwhile = async {
         // GOAWAY comes at once: no new stream, the open one goes on.
         while client.call(call(WHO_AM_I), framed(&[])).await.is_ok() {}
@@ -68,8 +68,8 @@ async fn a_drain_ends_at_its_deadline_although_a_stream_is_open() {
     };
     let (clean, told) = soon(async { tokio::join!(drain, meanwhile) }).await;
     assert!(!clean);
-    assert!(told < Duration::from_millis(400), "{told:?}");
-    assert!(begin.elapsed() < Duration::from_secs(3));
+    assert!(told < Duration::from_millis(1500), "{told:?}");
+    assert!(begin.elapsed() < Duration::from_secs(5));
     assert!(next(&mut stream).await.is_none_or(|end| end.is_err()));
     assert!(soon(client.connection).await.is_ok());
 }
@@ -78,13 +78,13 @@ async fn a_drain_ends_at_its_deadline_although_a_stream_is_open() {
 async fn a_slow_handshake_is_cut_and_others_wait_for_its_place() {
     let mut traffic = traffic();
     traffic.max_handshakes = 1;
-    traffic.handshake_timeout = Duration::from_millis(400);
+    traffic.handshake_timeout = Duration::from_secs(1);
     let node = Node::start(traffic).await;
     let begin = Instant::now();
     let mut silent = TcpStream::connect(node.address).await.expect("a connection");
     // The handshake that waits begins only when the silent one is cut.
     let client = node.connect().await;
-    assert!(begin.elapsed() >= Duration::from_millis(390), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() >= Duration::from_millis(990), "{:?}", begin.elapsed());
     assert_eq!(client.ask(call(WHO_AM_I)).await.code(), Some(Code::Ok));
     let mut rest = Vec::new();
     soon(silent.read_to_end(&mut rest)).await.ok();
@@ -94,7 +94,7 @@ async fn a_slow_handshake_is_cut_and_others_wait_for_its_place() {
 #[tokio::test]
 async fn a_client_that_says_nothing_after_its_handshake_is_cut() {
     let mut traffic = traffic();
-    traffic.handshake_timeout = Duration::from_millis(200);
+    traffic.handshake_timeout = Duration::from_secs(1);
     let node = Node::start(traffic).await;
     let mut silent = soon(node.tls()).await.expect("handshake");
     let mut rest = Vec::new();

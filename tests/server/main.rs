@@ -6,3 +6,4 @@ mod harness;
 mod layers;
 mod life;
 mod raw;
+mod reflection;

@@ -172,6 +172,7 @@ impl Room {
         let Some(state) = &inner.state else { return Err(Gone) };
         let Some(role) = state.role(reader.principal()) else { return Ok(None) };
         let head = state.head;
+        reader.begin(role);
         Arc::make_mut(&mut inner.readers).push(reader.clone());
         Ok(Some((head, role)))
     }

@@ -96,7 +96,9 @@ impl View {
     pub(crate) fn fresh(&self, partition: u16, now: Duration) -> bool {
         let Some(place) = self.partitions.get(usize::from(partition)) else { return false };
         let confirmed = place.confirmed.load(Ordering::Acquire);
-        confirmed != 0 && micros(now).saturating_sub(confirmed) <= micros(FRESH)
+        // A confirmation may cross a loss: the epoch has the last word.
+        let ours = place.epoch.load(Ordering::Acquire) != 0;
+        ours && confirmed != 0 && micros(now).saturating_sub(confirmed) <= micros(FRESH)
     }
 
     /// A reader stops until the view is fresh. True for the first of a time.

@@ -49,8 +49,9 @@ pub(super) fn room(title: &str) -> [u8; 32] {
 }
 
 pub(super) fn membership(member: &Principal, after: Option<RoomRole>) -> [u8; 32] {
-    let role = super::number(after);
-    Tuple::of(EntryKind::Membership).text(member.as_str()).number(role.into()).finish()
+    // The numbers are the contract's and never change.
+    let role = after.map_or(0, |role| i128::from(role as u8));
+    Tuple::of(EntryKind::Membership).text(member.as_str()).number(role).finish()
 }
 
 pub(super) fn receipt(receipt: &pb::PaymentReceipt) -> [u8; 32] {

@@ -11,8 +11,8 @@ use std::vec::IntoIter;
 use futures_util::stream::{self, Stream};
 use tonic::Status;
 
-use super::{ChatApi, convert, fields};
-use crate::chat::{Content, Proposal, rules};
+use super::{ChatApi, fields};
+use crate::chat::{Content, Proposal, rules, wire};
 use crate::clock;
 use crate::id;
 use crate::principal::Principal;
@@ -112,7 +112,7 @@ impl Reading {
     async fn next(&mut self) -> Result<Option<pb::Message>, Refusal> {
         loop {
             if let Some(entry) = self.page.next() {
-                return Ok(Some(convert::message(&entry)?));
+                return Ok(Some(wire::message(&entry)));
             }
             if self.after >= self.until {
                 return Ok(None);

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame as BodyFrame};
 use tonic::Status;
 
-use super::{Joined, Reading, Session, notice};
+use super::{Joined, Reading, Session, Waiting, notice};
 use crate::chat::log::{DATA_FRAME, Frames};
 use crate::chat::metrics::Counting;
 use crate::chat::owner::{Pull, Room, Shared, now};
@@ -177,14 +177,10 @@ impl Body for SessionBody {
         // Before looking: what comes after the look wakes.
         this.session.waker.register(cx.waker());
         loop {
-            // The end is read before the frames that were put before it.
-            let end = this.session.out().end.clone();
-            let frames = this.session.take_out();
-            if !frames.is_empty() {
-                return this.send(frames);
-            }
-            if let Some(status) = end {
-                return this.finish(&status);
+            match this.session.take_out() {
+                Waiting::Frames(frames) => return this.send(frames),
+                Waiting::End(status) => return this.finish(&status),
+                Waiting::Nothing => {}
             }
             match this.look() {
                 Look::Data(bytes) => return this.send(bytes),

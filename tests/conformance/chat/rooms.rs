@@ -6,7 +6,10 @@ fn set(member: &str, role: Option<RoomRole>) -> Change {
     Change::SetMember { member: who(member), role }
 }
 
-pub(crate) async fn a_deleted_room_leaves_its_id_alone(store: Chat) {
+pub(crate) async fn a_deleted_room_leaves_its_id_alone<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     let entries = vec![
         create("lobby"),
@@ -46,7 +49,8 @@ pub(crate) async fn a_deleted_room_leaves_its_id_alone(store: Chat) {
     assert_eq!(store.room(0, "lobby").await.unwrap(), Some(record));
 }
 
-pub(crate) async fn deletion_is_fenced(store: Chat) {
+pub(crate) async fn deletion_is_fenced<S: ChatStore + 'static>(open: impl AsyncFn() -> Arc<S>) {
+    let store: Chat = open().await;
     taken(&store).await;
     append(&store, 0, vec![create("lobby"), text("lobby", 2, "m")]).await;
     let room = RoomId::from("lobby");
@@ -61,7 +65,10 @@ pub(crate) async fn deletion_is_fenced(store: Chat) {
     assert_eq!(commit_nos(&store).await, [2, 0, 0, 0]);
 }
 
-pub(crate) async fn members_come_and_go_and_change(store: Chat) {
+pub(crate) async fn members_come_and_go_and_change<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     append(&store, 0, vec![create("lobby")]).await;
     let bob = async || store.member(0, "lobby", &who("bob")).await.unwrap();
@@ -87,7 +94,8 @@ pub(crate) async fn members_come_and_go_and_change(store: Chat) {
     assert_eq!(store.member(1, "lobby", &who("bob")).await.unwrap(), None);
 }
 
-pub(crate) async fn members_come_in_pages(store: Chat) {
+pub(crate) async fn members_come_in_pages<S: ChatStore + 'static>(open: impl AsyncFn() -> Arc<S>) {
+    let store: Chat = open().await;
     taken(&store).await;
     let add = |seq: u64| changing("lobby", seq, set(&format!("m{seq:02}"), Some(RoomRole::Member)));
     append(&store, 0, std::iter::once(create("lobby")).chain((2..=20).map(add)).collect()).await;
@@ -106,7 +114,10 @@ pub(crate) async fn members_come_in_pages(store: Chat) {
     assert!(store.members(0, "lobby", "", 0).await.unwrap().is_empty());
 }
 
-pub(crate) async fn rooms_of_a_member_come_in_pages(store: Chat) {
+pub(crate) async fn rooms_of_a_member_come_in_pages<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
     taken(&store).await;
     let names: Vec<_> = (0..10).map(|index| format!("room{index}")).collect();
     for (index, room) in names.iter().enumerate() {
@@ -139,7 +150,8 @@ pub(crate) async fn rooms_of_a_member_come_in_pages(store: Chat) {
     assert!(store.rooms_of(&who("carol"), "", 4).await.unwrap().is_empty());
 }
 
-pub(crate) async fn titles_change(store: Chat) {
+pub(crate) async fn titles_change<S: ChatStore + 'static>(open: impl AsyncFn() -> Arc<S>) {
+    let store: Chat = open().await;
     taken(&store).await;
     append(&store, 0, vec![create("lobby"), create("other")]).await;
     let title = |title: &str| Change::SetTitle { title: title.to_owned() };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::readiness::Readiness;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::metrics::StoreMetrics;
 
 struct Fixture {
     _dir: tempfile::TempDir,
@@ -181,6 +182,26 @@ async fn a_newer_database_is_refused_as_it_is_unless_it_says_that_this_release_c
     sqlx::Connection::close(connection).await.expect("closed");
     let store = SqliteStore::open(&path, 1).await.expect("it only expanded");
     put(&store, "k", String::new()).await.expect("kept");
+}
+
+#[tokio::test]
+async fn commits_are_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut registry = prometheus_client::registry::Registry::default();
+    let metrics = StoreMetrics::register(&mut registry);
+    let path = dir.path().join("simpul.db");
+    let store = SqliteStore::open_with(&path, 1, metrics).await.expect("opened");
+    put(&store, "k", String::new()).await.expect("kept");
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encoded");
+    for line in [
+        "store_commit_seconds_count 1",
+        "store_commit_group_sum 1.0",
+        "store_commit_failures_total 0",
+        "store_writable 1",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+    }
 }
 
 #[tokio::test]

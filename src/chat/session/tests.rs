@@ -1,0 +1,109 @@
+//! Sessions over a store in memory, their bodies polled by hand.
+
+mod access;
+mod lagging;
+mod protocol;
+mod restart;
+
+use crate::chat::testing::{Fault, World};
+use crate::proto::chat::v1::chat_response::Frame;
+use crate::proto::chat::v1::join::From;
+use crate::refusal::Reason;
+use tonic::Code;
+
+#[tokio::test]
+async fn everybody_reads_everything_in_order_and_senders_get_their_acks() {
+    let world = World::new().await;
+    world.room("r").await;
+    let mut alice = world.client("alice");
+    let mut bob = world.client("bob");
+    alice.join("r", From::Latest(true)).await;
+    bob.join("r", From::Earliest(true)).await;
+    for n in 0..200 {
+        alice.send("r", &format!("a{n}"), "hello").await;
+    }
+    bob.read(0, 202).await;
+    let (mut acks, mut seen) = (Vec::new(), 2);
+    while acks.len() < 200 || seen < 202 {
+        match alice.next().await.expect("a frame") {
+            Frame::Sent(sent) => acks.push((sent.client_message_id, sent.seq)),
+            Frame::Message(message) => {
+                seen += 1;
+                assert_eq!(message.seq, seen);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let expected: Vec<_> = (0..200).map(|n| (format!("a{n}"), n + 3)).collect();
+    assert_eq!(acks, expected);
+    let appends = world.store.appends.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(appends < 150, "{appends} commits: nothing was grouped");
+}
+
+#[tokio::test]
+async fn two_sessions_get_one_buffer() {
+    let world = World::new().await;
+    world.room("r").await;
+    let (mut first, mut second) = (world.client("bob"), world.client("bob"));
+    for client in [&mut first, &mut second] {
+        client.join("r", From::Cursor(2)).await;
+    }
+    world.fill("r", 0, 20, 100).await;
+    let one = first.data().await.expect("entries");
+    let two = second.data().await.expect("entries");
+    assert!(one.len() > 20 * 100);
+    assert_eq!((one.as_ptr(), one.len()), (two.as_ptr(), two.len()));
+}
+
+#[tokio::test]
+async fn the_same_id_is_appended_once_and_another_body_is_refused() {
+    let world = World::new().await;
+    world.room("r").await;
+    let (one, two, other) = tokio::join!(
+        world.text("r", "id", "body"),
+        world.text("r", "id", "body"),
+        world.text("r", "id", "another"),
+    );
+    assert_eq!(one.clone().expect("durable"), two.expect("the same"));
+    assert_eq!(other.expect_err("another body").reason, Reason::KeyReused);
+    assert_eq!(world.text("r", "id", "body").await, one);
+    let late = world.text("r", "id", "another").await;
+    assert_eq!(late.expect_err("another body").reason, Reason::KeyReused);
+    assert_eq!(world.store.log("r").len(), 3);
+}
+
+#[tokio::test]
+async fn an_old_epoch_acknowledges_nothing_and_halts_the_room() {
+    let world = World::new().await;
+    world.room("r").await;
+    let mut bob = world.client("bob");
+    bob.join("r", From::Latest(true)).await;
+    world.store.raise_epochs();
+    let refused = world.text("r", "id", "body").await.expect_err("fenced");
+    assert_eq!(refused.reason, Reason::NotOwner);
+    assert_eq!(world.store.log("r").len(), 2);
+    bob.send("r", "b", "body").await;
+    let Frame::Failed(failed) = bob.answer().await else { panic!("no refusal") };
+    assert_eq!(failed.code, i32::from(Code::Unavailable));
+    assert!(bob.is_silent());
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_resolved_by_the_store_and_loses_nobody() {
+    for fault in [Fault::Lost, Fault::KeptUnanswered] {
+        let world = World::new().await;
+        world.room("r").await;
+        let mut bob = world.client("bob");
+        bob.join("r", From::Earliest(true)).await;
+        world.fill("r", 0, 5, 10).await;
+        world.store.fail_next(fault);
+        let failed = world.text("r", "id", "body").await.expect_err("not acknowledged");
+        assert_eq!(failed.reason, Reason::StoreUnavailable);
+        let again = world.text("r", "id", "body").await.expect("the store is back");
+        assert_eq!(again.seq, 8);
+        world.fill("r", 10, 5, 10).await;
+        assert!(world.readiness.is_ready());
+        bob.read(0, 13).await;
+        assert_eq!(world.store.log("r").len(), 13);
+    }
+}

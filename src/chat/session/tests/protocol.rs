@@ -1,0 +1,139 @@
+//! Frames that are refused, and streams that end.
+
+use bytes::Bytes;
+use tonic::Code;
+
+use crate::chat::testing::World;
+use crate::proto::chat::v1 as pb;
+use crate::proto::chat::v1::chat_request::Frame as Ask;
+use crate::proto::chat::v1::chat_response::Frame;
+use crate::proto::chat::v1::join::From;
+
+async fn refused(client: &mut crate::chat::testing::Client, frame: Option<Ask>) -> Code {
+    client.ask(frame).await;
+    match client.next().await {
+        Some(Frame::Failed(failed)) => {
+            assert!(!failed.details.is_empty(), "no reason");
+            Code::from(failed.code)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn join(room: &str, from: From) -> Option<Ask> {
+    Some(Ask::Join(pb::Join { room_id: room.into(), from: Some(from) }))
+}
+
+#[tokio::test]
+async fn refused_frames_are_answered_and_the_stream_goes_on() {
+    let world = World::new().await;
+    for room in ["r", "r2", "r3", "r4"] {
+        world.room(room).await;
+    }
+    let mut bob = world.client("bob");
+    let ping = || Some(Ask::Ping(pb::Ping { nonce: 7 }));
+    assert_eq!(refused(&mut bob, ping()).await, Code::FailedPrecondition);
+    assert_eq!(refused(&mut bob, None).await, Code::InvalidArgument);
+    assert_eq!(
+        refused(&mut bob, join("Not a room", From::Earliest(true))).await,
+        Code::InvalidArgument
+    );
+    assert_eq!(refused(&mut bob, join("r", From::LastN(0))).await, Code::InvalidArgument);
+    assert_eq!(refused(&mut bob, join("none", From::Earliest(true))).await, Code::NotFound);
+    assert_eq!(refused(&mut bob, join("r", From::Cursor(3))).await, Code::OutOfRange);
+    assert_eq!(refused(&mut bob, join("none", From::Cursor(3))).await, Code::NotFound);
+    for room in ["r", "r2", "r3"] {
+        let joined = bob.join(room, From::Latest(true)).await;
+        assert!(matches!(joined, Frame::Joined(_)), "{joined:?}");
+    }
+    assert_eq!(refused(&mut bob, join("r4", From::Latest(true))).await, Code::ResourceExhausted);
+    let send = |room: &str, id: &str, body: &str| {
+        let (room_id, client_message_id, body) = (room.into(), id.into(), body.into());
+        Some(Ask::Send(pb::Send { room_id, client_message_id, body, reply_to: 0 }))
+    };
+    assert_eq!(refused(&mut bob, send("r4", "x", "y")).await, Code::FailedPrecondition);
+    assert_eq!(refused(&mut bob, send("r", "no id!", "y")).await, Code::InvalidArgument);
+    assert_eq!(refused(&mut bob, send("r", "x", "")).await, Code::InvalidArgument);
+    let leave = || Some(Ask::Leave(pb::Leave { room_id: "r3".into() }));
+    bob.ask(leave()).await;
+    assert_eq!(refused(&mut bob, leave()).await, Code::FailedPrecondition);
+    bob.ask(ping()).await;
+    assert_eq!(bob.next().await, Some(Frame::Pong(pb::Pong { nonce: 7 })));
+}
+
+#[tokio::test]
+async fn joining_again_moves_the_cursor() {
+    let world = World::new().await;
+    world.room("r").await;
+    world.fill("r", 0, 10, 10).await;
+    let mut bob = world.client("bob");
+    bob.join("r", From::Latest(true)).await;
+    bob.join("r", From::LastN(4)).await;
+    bob.read(8, 12).await;
+    bob.join("r", From::Earliest(true)).await;
+    bob.read(0, 12).await;
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_decode_ends_the_stream_after_the_acks() {
+    let world = World::new().await;
+    world.room("r").await;
+    let mut bob = world.client("bob");
+    bob.join("r", From::Latest(true)).await;
+    bob.send("r", "x", "body").await;
+    bob.raw(Bytes::from_static(&[0, 0, 0, 0, 2, 0xff, 0xff])).await;
+    let mut acked = false;
+    while let Some(frame) = bob.next().await {
+        acked |= matches!(frame, Frame::Sent(_));
+    }
+    assert!(acked);
+    assert_eq!(bob.code(), i32::from(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn a_client_that_ends_its_side_gets_what_there_is() {
+    let world = World::new().await;
+    world.room("r").await;
+    world.fill("r", 0, 300, 300).await;
+    let mut bob = world.client("bob");
+    bob.join("r", From::Earliest(true)).await;
+    bob.send("r", "x", "body").await;
+    bob.input = None;
+    let (mut messages, mut acks) = (0, 0);
+    while let Some(frame) = bob.next().await {
+        match frame {
+            Frame::Message(_) => messages += 1,
+            Frame::Sent(_) => acks += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((messages, acks, bob.code()), (303, 1, 0));
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_not_read_on() {
+    let world = World::new().await;
+    world.room("r").await;
+    let mut bob = world.client("bob");
+    bob.join("r", From::Latest(true)).await;
+    let input = bob.input.clone().expect("open");
+    let ping = crate::chat::testing::encoded(Some(Ask::Ping(pb::Ping { nonce: 1 })));
+    // The writer stops where the node stops reading: 256 answers wait, and the
+    // test's own channel and the decoder hold a few frames more.
+    let mut sent = 0;
+    loop {
+        match tokio::time::timeout(std::time::Duration::from_millis(200), input.send(ping.clone()))
+            .await
+        {
+            Ok(taken) => taken.expect("the node reads"),
+            Err(_) => break,
+        }
+        sent += 1;
+        assert!(sent < 300, "the node reads on and on");
+    }
+    assert!(sent >= 256);
+    // Reading sets it going again, and nothing is lost.
+    for _ in 0..sent {
+        assert_eq!(bob.next().await, Some(Frame::Pong(pb::Pong { nonce: 1 })));
+    }
+}

@@ -1,0 +1,75 @@
+//! The store's spans: one tree from a call down to the store, and the group's
+//! commit linked to every call in it. Alone in its process, because which spans
+//! are wanted is remembered for a process, not for a test.
+
+use std::sync::{Arc, Mutex};
+
+use simpul::store::LedgerStore;
+use simpul::store::ledger::{AccountName, Movement, TransactionKind, Transfer};
+use simpul::store::sqlite::SqliteStore;
+use tracing::Instrument;
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use uuid::Uuid;
+
+/// Notes each span's parent, and what follows from what.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+impl<S> Layer<S> for Spans
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let parent = span.parent().map_or("none", |parent| parent.name());
+            self.0.lock().expect("whole").push((span.name(), format!("in {parent}")));
+        }
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
+        if let (Some(span), Some(cause)) = (context.span(id), context.span(follows)) {
+            let cause = format!("follows {}", cause.name());
+            self.0.lock().expect("whole").push((span.name(), cause));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_stands_in_its_callers_trace_and_the_commit_is_linked_to_it() {
+    let spans = Spans::default();
+    let subscriber = tracing_subscriber::registry().with(spans.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = SqliteStore::open(&dir.path().join("simpul.db"), 1).await.expect("opened");
+    let movement = Movement {
+        from: AccountName::suspense(),
+        to: AccountName::refunds_payable(),
+        minor_units: 1,
+        kind: TransactionKind::Payment,
+        needs_balance: false,
+    };
+    let transfer = Transfer {
+        id: Uuid::now_v7(),
+        payment_id: Uuid::now_v7(),
+        currency: "IDR".parse().expect("a currency"),
+        movements: vec![movement],
+        posted_at: 1,
+    };
+    let calls = async {
+        store.post(transfer).await.expect("posted");
+        store.history_head(&AccountName::suspense()).await.expect("a head");
+    };
+    calls.instrument(tracing::info_span!("call")).await;
+    let seen = spans.0.lock().expect("whole").clone();
+    for expected in [
+        ("store.write", "in call"),
+        ("store.read", "in call"),
+        ("store.commit", "in none"),
+        ("store.commit", "follows store.write"),
+    ] {
+        assert!(seen.iter().any(|(name, how)| (*name, how.as_str()) == expected), "{seen:?}");
+    }
+}
