@@ -167,8 +167,13 @@ impl From<Status> for Failure {
         while let Some(inner) = cause.and_then(std::error::Error::source) {
             cause = Some(inner);
         }
-        if let Some(cause) = cause.map(ToString::to_string).filter(|c| !message.contains(c)) {
-            message = format!("{message}: {cause}");
+        match cause.map(ToString::to_string) {
+            // A connection that was cut: rustls says so in a page's worth.
+            Some(cause) if cause.contains("close_notify") => {
+                message = "the node went away without a word".to_owned();
+            }
+            Some(cause) if !message.contains(&cause) => message = format!("{message}: {cause}"),
+            _ => {}
         }
         let mut failure = Failure::new(Exit::of(status.code()), message);
         failure.0.code = Some(status.code());
