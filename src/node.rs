@@ -69,8 +69,7 @@ impl Node {
         let mut registry = telemetry::metrics::registry();
         telemetry.register(&mut registry);
 
-        let security =
-            Security::load(&config, dir.path(), Arc::new(clock::System), &mut registry)?;
+        let security = Security::load(&config, dir.path(), Arc::new(clock::System), &mut registry)?;
         let (store, sandbox) = open_stores(&config, &dir, &mut registry).await?;
         let public = Listener::bind("listen.public", config.listen.public).await?;
         let admin = Listener::bind("listen.admin", config.listen.admin).await?;

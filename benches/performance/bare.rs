@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use simpul::proto::identity::v1::identity_service_server::{IdentityService, IdentityServiceServer};
+use simpul::proto::identity::v1::identity_service_server::{
+    IdentityService, IdentityServiceServer,
+};
 use simpul::proto::identity::v1::{WhoAmIRequest, WhoAmIResponse};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -90,12 +92,13 @@ pub async fn serve(dir: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     std::fs::write(dir.join("address"), format!("{address}\n")).expect("written");
-    let incoming = futures_util::stream::unfold((listener, acceptor), |(listener, acceptor)| async {
-        let (stream, _) = listener.accept().await.ok()?;
-        let _ = stream.set_nodelay(true);
-        let accepted = acceptor.accept(stream).await.map(Stream);
-        Some((accepted, (listener, acceptor)))
-    });
+    let incoming =
+        futures_util::stream::unfold((listener, acceptor), |(listener, acceptor)| async {
+            let (stream, _) = listener.accept().await.ok()?;
+            let _ = stream.set_nodelay(true);
+            let accepted = acceptor.accept(stream).await.map(Stream);
+            Some((accepted, (listener, acceptor)))
+        });
     let mut signal =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("signals");
     let end = async move {

@@ -48,7 +48,8 @@ async fn bare(times: u32, token: &str) -> f64 {
     let node = Node::start(&[], &[]);
     let dir = tempfile::tempdir().expect("a directory");
     for file in ["server.pem", "server-key.pem"] {
-        std::fs::copy(node.dir.path().join("dev").join(file), dir.path().join(file)).expect("copied");
+        std::fs::copy(node.dir.path().join("dev").join(file), dir.path().join(file))
+            .expect("copied");
     }
     let ca = std::fs::read(node.info["ca_file"].as_str().expect("a file")).expect("PEM");
     let out = dir.path().join("out");
@@ -84,12 +85,17 @@ pub async fn run() {
     let traced: [(&str, &str); 2] =
         [("OTEL_EXPORTER_OTLP_ENDPOINT", &collector), ("OTEL_TRACES_SAMPLER", "always_on")];
     let traced = each(simpul(FEW, &traced).await, simpul(MANY, &traced).await);
-    println!("calls: instructions per WhoAmI, server only, by difference of {FEW} and {MANY} calls");
+    println!(
+        "calls: instructions per WhoAmI, server only, by difference of {FEW} and {MANY} calls"
+    );
     println!("| server | instructions | ÷ bare tonic |");
     println!("|---|---|---|");
     println!("| bare tonic over the same TLS | {theirs:.0} | 1 |");
     println!("| all layers | {ours:.0} | {:.3} |", ours / theirs);
-    println!("| all layers, every call traced and exported | {traced:.0} | {:.3} |", traced / theirs);
+    println!(
+        "| all layers, every call traced and exported | {traced:.0} | {:.3} |",
+        traced / theirs
+    );
 }
 
 /// An OTLP receiver that takes everything and keeps nothing.

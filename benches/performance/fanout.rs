@@ -95,7 +95,8 @@ async fn theirs(program: &std::path::Path, round: usize) -> f64 {
     let node = Node::start(&[], &[]);
     let dir = tempfile::tempdir().expect("a directory");
     for file in ["server.pem", "server-key.pem"] {
-        std::fs::copy(node.dir.path().join("dev").join(file), dir.path().join(file)).expect("copied");
+        std::fs::copy(node.dir.path().join("dev").join(file), dir.path().join(file))
+            .expect("copied");
     }
     let ca = node.target().ca;
     drop(node);

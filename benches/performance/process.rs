@@ -26,10 +26,12 @@ impl Drop for Server {
 impl Server {
     /// CPU time used so far, user and system, in seconds.
     pub fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
         let after = stat.rsplit_once(") ").expect("a name").1;
         let fields: Vec<&str> = after.split(' ').collect();
-        let ticks: f64 = fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
+        let ticks: f64 =
+            fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
         ticks / 100.0
     }
 

@@ -88,7 +88,8 @@ impl Stream {
         let _ = self.incoming.flow_control().release_capacity(data.len());
         self.buffer.extend_from_slice(&data);
         while self.buffer.len() >= 5 {
-            let size = u32::from_be_bytes(self.buffer[1..5].try_into().expect("four bytes")) as usize;
+            let size =
+                u32::from_be_bytes(self.buffer[1..5].try_into().expect("four bytes")) as usize;
             if self.buffer.len() < 5 + size {
                 break;
             }

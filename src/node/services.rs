@@ -55,8 +55,7 @@ pub(super) async fn start(
     let starting = bound.readiness.hold("services started");
     let all = OURS.into_iter().chain([HEALTH]).chain(REFLECTION).collect::<Vec<_>>();
     let methods = Arc::new(Methods::mounted(&all).map_err(contracts)?);
-    let layers =
-        Layers::new(&bound.config.traffic, methods, principal, telemetry::trace_id);
+    let layers = Layers::new(&bound.config.traffic, methods, principal, telemetry::trace_id);
     let services = start_services(&mut bound, &layers, &drain).await?;
     let routes = routes(&bound, &services, &drain)?;
 
@@ -64,8 +63,18 @@ pub(super) async fn start(
     let counted = metrics::Metrics::default();
     counted.register(&mut bound.registry);
     bound.registry.register_collector(Box::new(layers.places.clone()));
-    let Bound { config, dir, telemetry, registry, security, store, sandbox, readiness, public, admin } =
-        bound;
+    let Bound {
+        config,
+        dir,
+        telemetry,
+        registry,
+        security,
+        store,
+        sandbox,
+        readiness,
+        public,
+        admin,
+    } = bound;
     let (public_address, admin_address) = (public.address(), admin.address());
     let shown = Admin {
         metrics: Arc::new(registry),

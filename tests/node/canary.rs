@@ -93,8 +93,7 @@ async fn no_secret_token_card_number_or_body_is_seen_anywhere() {
     node.signal(Signal::TERM);
     assert_eq!(node.wait(Duration::from_secs(30)), Some(0));
 
-    let spans: Vec<u8> =
-        collector.spans().iter().flat_map(Message::encode_to_vec).collect();
+    let spans: Vec<u8> = collector.spans().iter().flat_map(Message::encode_to_vec).collect();
     assert_eq!(seen(&spans, &planted), [""; 0], "in spans");
     assert_eq!(seen(metrics.as_bytes(), &planted), [""; 0], "in metrics");
     assert_eq!(seen(&errors, &planted), [""; 0], "in errors");

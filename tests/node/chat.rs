@@ -168,7 +168,10 @@ async fn an_owner_whose_epoch_is_old_acknowledges_nothing() {
     let options: sqlx::sqlite::SqliteConnectOptions = url.parse().expect("a URL");
     use sqlx::{ConnectOptions, Connection};
     let mut database = options.connect().await.expect("the database");
-    sqlx::query("UPDATE partition SET epoch = epoch + 1").execute(&mut database).await.expect("set");
+    sqlx::query("UPDATE partition SET epoch = epoch + 1")
+        .execute(&mut database)
+        .await
+        .expect("set");
     writer.send("r", "b", "b").await;
     let failed = loop {
         match writer.next().await {
@@ -246,8 +249,7 @@ async fn a_stalled_reader_loses_nothing_and_slows_nobody() {
     let (alice, bob) = (node.token("alice", &[]), node.token("bob", &[]));
     let channel = node.channel().await;
     room(channel.clone(), &alice, "r", &["bob"]).await;
-    let mut stalled =
-        Session::join(node.channel().await, &bob, "r", From::Cursor(2)).await;
+    let mut stalled = Session::join(node.channel().await, &bob, "r", From::Cursor(2)).await;
     let mut quick = Session::join(node.channel().await, &bob, "r", From::Cursor(2)).await;
     let mut writer = Session::join(channel, &alice, "r", From::Latest(true)).await;
 

@@ -66,7 +66,8 @@ fn a_taken_port_is_69_and_a_newer_data_directory_is_64() {
 
 #[test]
 fn production_refuses_what_development_makes_easy() {
-    let (code, said) = serve(&[("SIMPUL_PROFILE", "production"), ("SIMPUL_DATA_DIR", "d")], &["serve"]);
+    let (code, said) =
+        serve(&[("SIMPUL_PROFILE", "production"), ("SIMPUL_DATA_DIR", "d")], &["serve"]);
     assert_eq!(code, Some(64), "{said}");
     for key in ["tls.cert_file", "payment.sandbox"] {
         assert!(said.contains(key), "{key} is missing:\n{said}");

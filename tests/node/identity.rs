@@ -69,7 +69,8 @@ async fn a_token_of_the_node_is_believed_and_a_spoiled_one_is_not() {
     let key = EncodingKey::from_ed_pem(&pem).expect("a key");
     let (header, claims) = parts(&good);
     let sign = |change: &dyn Fn(&mut Value, &mut Header), key: &EncodingKey, algorithm| {
-        let mut header = Header { kid: header["kid"].as_str().map(str::to_owned), ..Header::new(algorithm) };
+        let mut header =
+            Header { kid: header["kid"].as_str().map(str::to_owned), ..Header::new(algorithm) };
         let mut claims = claims.clone();
         change(&mut claims, &mut header);
         encode(&header, &claims, key).expect("signed")

@@ -76,8 +76,7 @@ async fn write(shared: Arc<Shared>, token: String) {
                 Ok(Ok(Some(response))) => {
                     if let Some(Tell::Sent(ack)) = response.frame {
                         let id = ack.client_message_id[1..].parse().expect("a number");
-                        let before =
-                            shared.acked.lock().expect("not poisoned").insert(id, ack.seq);
+                        let before = shared.acked.lock().expect("not poisoned").insert(id, ack.seq);
                         assert!(before.is_none_or(|seq| seq == ack.seq), "two positions of m{id}");
                         acked = acked.max(id);
                     }
@@ -140,9 +139,8 @@ async fn fifty_kills_lose_and_double_nothing() {
     room(channel.clone(), &token, "r", &[]).await;
     *shared.channel.lock().expect("not poisoned") = Some(channel);
     let writer = simpul::task::spawn("writer", write(shared.clone(), token.clone()));
-    let payers: Vec<_> = (0..1)
-        .map(|_| simpul::task::spawn("payer", pay(shared.clone(), token.clone())))
-        .collect();
+    let payers: Vec<_> =
+        (0..1).map(|_| simpul::task::spawn("payer", pay(shared.clone(), token.clone()))).collect();
 
     let mut hits = HashMap::<&str, usize>::new();
     for kill in 0..KILLS {

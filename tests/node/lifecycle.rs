@@ -27,11 +27,12 @@ async fn a_ready_node_says_so_on_both_listeners_and_in_node_json() {
         let answer = health.check(request).await.expect("health needs no proof").into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
     }
-    let admin = tonic::transport::Endpoint::from_shared(format!("http://{}", node.address("admin")))
-        .expect("an address")
-        .connect()
-        .await
-        .expect("plaintext HTTP/2");
+    let admin =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", node.address("admin")))
+            .expect("an address")
+            .connect()
+            .await
+            .expect("plaintext HTTP/2");
     let answer = HealthClient::new(admin).check(HealthCheckRequest::default()).await;
     assert_eq!(answer.expect("an answer").into_inner().status(), ServingStatus::Serving);
     assert_eq!(node.admin("/readyz").0, 200);
@@ -81,8 +82,7 @@ async fn sigterm_tells_sessions_and_ends_in_bounded_time_though_streams_are_open
     // What was acknowledged is there; what was not may be.
     node.restart();
     let alice = node.token("alice", &[]);
-    let mut session =
-        Session::join(node.channel().await, &alice, "r", From::Earliest(true)).await;
+    let mut session = Session::join(node.channel().await, &alice, "r", From::Earliest(true)).await;
     assert_eq!(session.message().await.seq, 1);
     if acked {
         assert_eq!(session.message().await.body, "the last word");
@@ -91,17 +91,16 @@ async fn sigterm_tells_sessions_and_ends_in_bounded_time_though_streams_are_open
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_at_once() {
-    let mut node = Node::start_with(&[
-        ("SIMPUL_SHUTDOWN__DELAY", "30s"),
-        ("SIMPUL_SHUTDOWN__GRACE", "30s"),
-    ]);
+    let mut node =
+        Node::start_with(&[("SIMPUL_SHUTDOWN__DELAY", "30s"), ("SIMPUL_SHUTDOWN__GRACE", "30s")]);
     let alice = node.token("alice", &[]);
     let channel = node.channel().await;
     room(channel.clone(), &alice, "r", &[]).await;
     let _session = Session::join(channel, &alice, "r", From::Latest(true)).await;
     let begun = Instant::now();
     node.signal(Signal::TERM);
-    eventually("readiness goes down", async || (node.admin("/readyz").0 == 503).then_some(())).await;
+    eventually("readiness goes down", async || (node.admin("/readyz").0 == 503).then_some(()))
+        .await;
     node.signal(Signal::TERM);
     node.wait(Duration::from_secs(5));
     assert!(begun.elapsed() < Duration::from_secs(10));

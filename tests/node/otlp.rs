@@ -142,5 +142,8 @@ async fn a_collector_that_is_not_there_blocks_nothing() {
     let alice = node.token("alice", &[]);
     let mut client = PaymentServiceClient::new(node.channel().await);
     let paid = client.process_payment(traced(to_toko("k", "sandbox_ok"), &alice));
-    tokio::time::timeout(std::time::Duration::from_secs(5), paid).await.expect("quick").expect("paid");
+    tokio::time::timeout(std::time::Duration::from_secs(5), paid)
+        .await
+        .expect("quick")
+        .expect("paid");
 }

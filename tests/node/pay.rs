@@ -135,7 +135,8 @@ async fn a_key_pays_once_however_often_and_from_where_it_comes() {
     assert_eq!(ids.len(), 1);
     assert_eq!(posted(&channel, &toko).await, 5_000_000);
 
-    let other = ProcessPaymentRequest { description: "else".into(), ..to_toko("one", "sandbox_ok") };
+    let other =
+        ProcessPaymentRequest { description: "else".into(), ..to_toko("one", "sandbox_ok") };
     let refused = process(&channel, &alice, other).await.expect_err("another body");
     assert_eq!(refused.code(), Code::AlreadyExists);
     let info = refused.get_details_error_info().expect("a reason");
@@ -242,10 +243,10 @@ async fn a_receipt_is_posted_once_to_the_room_that_the_payment_names() {
     assert_eq!(message.kind(), MessageKind::Payment);
     let Some(Event::Payment(receipt)) = message.event else { panic!("no receipt") };
     assert_eq!(receipt.payment_id, payment.payment_id);
-    assert_eq!((receipt.status.as_str(), receipt.payer.as_str()), (
-        "SUCCEEDED",
-        "user/alice@dev.simpul"
-    ));
+    assert_eq!(
+        (receipt.status.as_str(), receipt.payer.as_str()),
+        ("SUCCEEDED", "user/alice@dev.simpul")
+    );
     process(&channel, &alice, pay.clone()).await.expect("the same payment");
     session.send("shop", "after", "done").await;
     assert_eq!(session.message().await.seq, message.seq + 1, "a second receipt");

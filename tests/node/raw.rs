@@ -89,7 +89,10 @@ async fn what_is_not_a_call_reaches_no_handler_and_kills_no_other_stream() {
     let bare = || Request::builder().method("POST").uri(&uri).header("authorization", &bearer);
     let typed = [
         ("no content type", bare().header("te", "trailers")),
-        ("another content type", bare().header("te", "trailers").header("content-type", "text/html")),
+        (
+            "another content type",
+            bare().header("te", "trailers").header("content-type", "text/html"),
+        ),
         (
             "gRPC-Web",
             bare().header("te", "trailers").header("content-type", "application/grpc-web"),

@@ -8,8 +8,10 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::store::StoreError;
 use crate::task;
@@ -31,13 +33,26 @@ const GROUP: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
     jobs: mpsc::Sender<Job>,
+    end: CancellationToken,
+    ended: CancellationToken,
 }
 
 impl Desk {
     pub(super) fn open(connection: SqliteConnection) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING);
-        task::spawn("sandbox books", serve(connection, waiting));
-        Self { jobs }
+        let (end, ended) = (CancellationToken::new(), CancellationToken::new());
+        let (asked, done) = (end.clone(), ended.clone().drop_guard());
+        task::spawn("sandbox books", async move {
+            serve(connection, waiting, asked).await;
+            drop(done);
+        });
+        Self { jobs, end, ended }
+    }
+
+    /// Books nothing more and closes the file, which moves its log into it.
+    pub(super) async fn close(&self) {
+        self.end.cancel();
+        self.ended.cancelled().await;
     }
 
     /// Runs the job in the next transaction; returns its value once that is
@@ -66,9 +81,13 @@ impl Desk {
     }
 }
 
-async fn serve(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Job>) {
+async fn serve(
+    mut connection: SqliteConnection,
+    mut waiting: mpsc::Receiver<Job>,
+    end: CancellationToken,
+) {
     let mut group = Vec::new();
-    while waiting.recv_many(&mut group, GROUP).await > 0 {
+    while let Some(1..) = end.run_until_cancelled(waiting.recv_many(&mut group, GROUP)).await {
         let mut answers = Vec::with_capacity(group.len());
         let undone = book_group(&mut connection, &mut group, &mut answers).await.err();
         if let Some(error) = &undone {
@@ -80,6 +99,9 @@ async fn serve(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Job
         for answer in answers {
             answer(undone.clone());
         }
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "the sandbox's books were not closed cleanly");
     }
 }
 
