@@ -18,11 +18,8 @@ fn the_lines_of_the_tour_work_as_they_stand() {
     node.ok(&["room", "add", "lobby", "bob", "--as", "alice"]);
     let sent = node.cli_with_input(&["chat", "lobby", "--as", "alice"], "halo\napa kabar\n");
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-    let args = ["chat", "lobby", "--as", "bob", "--from", "earliest", "--count", "4"];
-    let read = node.ok(&args);
+    let read = node.ok(&["chat", "lobby", "--as", "bob", "--from", "earliest", "--count", "2"]);
     assert!(read.contains("halo") && read.contains("apa kabar"), "{read}");
-    let two = node.ok(&["chat", "lobby", "--as", "bob", "--from", "earliest", "--count", "2"]);
-    assert!(!two.is_empty());
 
     let amount = ["pay", "--as", "alice", "--to", "toko", "--amount", "IDR 50000"];
     let paid = node.ok(&[&amount[..], &["--method", "sandbox_ok", "--output", "json"]].concat());
@@ -37,7 +34,7 @@ fn the_lines_of_the_tour_work_as_they_stand() {
     }
     let balance = node.ok(&["balance", "--as", "toko", "--output", "json"]);
     assert!(balance.contains("5000000"), "{balance}");
-    assert!(node.ok(&["balance", "--as", "toko"]).contains("IDR 50000.00"));
+    assert!(node.ok(&["balance", "--as", "toko"]).contains("IDR 50000"));
     assert_eq!(node.ok(&["token", "--as", "alice", "--ttl", "1h"]).trim().split('.').count(), 3);
     let policy = node.ok(&["policy", "list"]);
     assert!(policy.contains("simpul.payment.v1.PaymentService/ProcessPayment"), "{policy}");
