@@ -13,6 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &[
         "backoff",
         "card",
+        "path",
         "clock",
         "drain",
         "fault",
