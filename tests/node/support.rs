@@ -105,8 +105,9 @@ impl Node {
         let output = self.cli(args);
         assert!(
             output.status.success(),
-            "simpul {args:?}: {:?}\n{}",
+            "simpul {args:?}: {:?}\n{}{}",
             output.status,
+            String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -135,6 +136,12 @@ impl Node {
     /// A TLS stream of its own to the public listener.
     pub async fn stream(&self) -> TlsStream<TcpStream> {
         connect::dial(&self.public(), Some("localhost"), self.tls(None)).await.expect("a handshake")
+    }
+
+    /// A TLS stream to a node whose certificate another authority made.
+    pub async fn stream_believing(&self, ca: &[u8]) -> TlsStream<TcpStream> {
+        let tls = Arc::new(connect::client_config(ca, None).expect("PEM"));
+        connect::dial(&self.public(), Some("localhost"), tls).await.expect("a handshake")
     }
 
     fn public(&self) -> Address {
