@@ -35,7 +35,9 @@ impl Node {
 
     /// Starts a node in a fresh directory with more environment.
     pub fn start_with(env: &[(&str, &str)]) -> Node {
-        let owned = tempfile::tempdir().expect("a temporary directory");
+        use std::os::unix::fs::PermissionsExt;
+        let private = std::fs::Permissions::from_mode(0o700);
+        let owned = tempfile::Builder::new().permissions(private).tempdir().expect("a directory");
         let mut node = Self::start_in(owned.path(), env);
         node._owned = Some(owned);
         node
