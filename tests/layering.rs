@@ -14,6 +14,7 @@ const LEVELS: &[&[&str]] = &[
         "backoff",
         "card",
         "clock",
+        "cut",
         "drain",
         "fault",
         "id",

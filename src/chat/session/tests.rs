@@ -5,10 +5,12 @@ mod lagging;
 mod protocol;
 mod restart;
 
-use crate::chat::testing::{Fault, World};
+use crate::chat::Content;
+use crate::chat::testing::{Fault, World, who};
 use crate::proto::chat::v1::chat_response::Frame;
 use crate::proto::chat::v1::join::From;
 use crate::refusal::Reason;
+use crate::store::chat::RoomRole;
 use tonic::Code;
 
 #[tokio::test]
