@@ -25,7 +25,7 @@ impl ChatMetrics {
     /// Makes them and shows them in a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::unregistered();
-        let at = registry.sub_registry_with_prefix("simpul_chat");
+        let at = registry.sub_registry_with_prefix("chat");
         at.register("sessions", "Open Chat streams", metrics.sessions.clone());
         at.register("lagging_readers", "Readers behind the tail", metrics.lagging.clone());
         at.register("rooms_in_memory", "Rooms in memory", metrics.rooms.clone());

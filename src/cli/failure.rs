@@ -103,7 +103,12 @@ impl Failure {
 
     fn human(&self) -> String {
         let d = &self.0;
-        let mut out = format!("error: {}", plain(&d.message));
+        // Our own sentences may have lines; a node's may not make any up.
+        let message = match d.code {
+            None => d.message.lines().map(plain).collect::<Vec<_>>().join("\n"),
+            Some(_) => plain(&d.message),
+        };
+        let mut out = format!("error: {message}");
         let mut about: Vec<String> = Vec::new();
         // The message of a refused request already names the first fields.
         about.extend(

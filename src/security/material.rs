@@ -14,8 +14,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The arcs of the X.509 extension that marks development certificates. They
-/// lie under 2.25, where numbers are random and nobody registers them.
-pub(super) const DEVELOPMENT_OID: [u64; 3] = [2, 25, 5_318_249_607_713_350_529];
+/// lie under 2.25, where numbers are random and nobody registers them; each
+/// fits 31 bits, because Go's X.509 parser takes no larger one.
+pub(super) const DEVELOPMENT_OID: [u64; 3] = [2, 25, 1_238_249_607];
 
 /// Why a file is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

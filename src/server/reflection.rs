@@ -43,6 +43,8 @@ fn builder(services: &[&str]) -> Result<Builder<'static>, Error> {
     let files: &'static [u8] = mounted_files(services)?.leak();
     let builder = Builder::configure()
         .register_encoded_file_descriptor_set(files)
+        // The details of errors, so that tools can show them.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)

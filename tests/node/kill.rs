@@ -131,7 +131,6 @@ async fn fifty_kills_lose_and_double_nothing() {
     let faults = tempfile::tempdir().expect("a directory");
     let mut node = Node::start_with(&[
         ("SIMPUL_TEST_FAULT_DIR", faults.path().to_str().expect("UTF-8")),
-        ("SIMPUL_PAYMENT__LEASE", "1s"),
     ]);
     let token = node.token("alice", &[]);
     let shared = Arc::new(Shared::default());

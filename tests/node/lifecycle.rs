@@ -116,25 +116,59 @@ fn two_nodes_never_share_a_data_directory() {
     assert!(node.ok(&["health"]).contains("SERVING"), "the first one lives on");
 }
 
+/// The leaf that the node serves now.
+async fn served(node: &Node, ca: &[u8]) -> Vec<u8> {
+    let stream = node.stream_believing(ca).await;
+    stream.get_ref().1.peer_certificates().expect("a chain")[0].to_vec()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_certificate_is_served_without_a_restart_and_a_torn_one_is_refused() {
-    let node = Node::start();
-    let certificate = node.dir().join("dev/server.pem");
-    let before = std::fs::read(&certificate).expect("the certificate");
-    std::fs::write(&certificate, &before[..before.len() / 2]).expect("torn");
-    let refused = eventually("the failure is counted", async || {
+async fn a_swapped_link_is_served_without_a_restart_and_a_torn_file_is_refused() {
+    let files = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| files.path().join(name);
+    let text = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    let make = |args: &[&str]| {
+        let output = cli_in(files.path(), args, "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    make(&["cert", "init", "--dir", &text(files.path())]);
+    for name in ["one", "two"] {
+        make(&["cert", "issue", name, "--dir", &text(files.path()), "--dns", "localhost"]);
+        std::fs::create_dir(at(&format!("{name}.d"))).expect("a directory");
+        for (from, to) in [(".pem", "server.pem"), ("-key.pem", "server-key.pem")] {
+            let target = at(&format!("{name}.d")).join(to);
+            std::fs::rename(at(&format!("{name}{from}")), target).expect("moved");
+        }
+    }
+    let link = |name: &str| {
+        std::os::unix::fs::symlink(at(&format!("{name}.d")), at("next")).expect("a link");
+        std::fs::rename(at("next"), at("current")).expect("swapped");
+    };
+    link("one");
+    let node = Node::start_with(&[
+        ("SIMPUL_TLS__CERT_FILE", &text(&at("current/server.pem"))),
+        ("SIMPUL_TLS__KEY_FILE", &text(&at("current/server-key.pem"))),
+        ("SIMPUL_TLS__RELOAD_INTERVAL", "100ms"),
+    ]);
+    let ca = std::fs::read(at("ca.pem")).expect("the CA");
+    let one = served(&node, &ca).await;
+    link("two");
+    let two = eventually("the other certificate", async || {
+        let now = served(&node, &ca).await;
+        (now != one).then_some(now)
+    })
+    .await;
+
+    let file = at("two.d/server.pem");
+    let whole = std::fs::read(&file).expect("the certificate");
+    std::fs::write(&file, &whole[..whole.len() / 2]).expect("torn");
+    let failing = |value: &str| {
+        let wanted = format!("simpul_reload_failing{{source=\"tls.cert_file\"}} {value}");
         let (_, metrics) = node.admin("/metrics");
-        metrics
-            .lines()
-            .any(|line| {
-                line.starts_with("simpul_")
-                    && line.contains("reload_failures")
-                    && !line.ends_with(" 0")
-            })
-            .then_some(())
-    });
-    refused.await;
-    node.channel().await; // The last good one is still served.
-    std::fs::write(&certificate, &before).expect("whole again");
-    node.channel().await;
+        metrics.lines().any(|line| line == wanted).then_some(())
+    };
+    eventually("the failure is shown", async || failing("1")).await;
+    assert_eq!(served(&node, &ca).await, two, "the last good one stays");
+    std::fs::write(&file, &whole).expect("whole again");
+    eventually("the failure is over", async || failing("0")).await;
 }

@@ -35,7 +35,9 @@ impl Node {
 
     /// Starts a node in a fresh directory with more environment.
     pub fn start_with(env: &[(&str, &str)]) -> Node {
-        let owned = tempfile::tempdir().expect("a temporary directory");
+        use std::os::unix::fs::PermissionsExt;
+        let private = std::fs::Permissions::from_mode(0o700);
+        let owned = tempfile::Builder::new().permissions(private).tempdir().expect("a directory");
         let mut node = Self::start_in(owned.path(), env);
         node._owned = Some(owned);
         node
@@ -105,8 +107,9 @@ impl Node {
         let output = self.cli(args);
         assert!(
             output.status.success(),
-            "simpul {args:?}: {:?}\n{}",
+            "simpul {args:?}: {:?}\n{}{}",
             output.status,
+            String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -135,6 +138,12 @@ impl Node {
     /// A TLS stream of its own to the public listener.
     pub async fn stream(&self) -> TlsStream<TcpStream> {
         connect::dial(&self.public(), Some("localhost"), self.tls(None)).await.expect("a handshake")
+    }
+
+    /// A TLS stream to a node whose certificate another authority made.
+    pub async fn stream_believing(&self, ca: &[u8]) -> TlsStream<TcpStream> {
+        let tls = Arc::new(connect::client_config(ca, None).expect("PEM"));
+        connect::dial(&self.public(), Some("localhost"), tls).await.expect("a handshake")
     }
 
     fn public(&self) -> Address {
