@@ -29,8 +29,8 @@ use super::tls::TlsSource;
 use crate::drain;
 use crate::security::connection::Connection;
 
-/// How long streams may go on whose client is no longer believed; their permits
-/// are revoked meanwhile, so that they end with a status.
+/// How long the streams of a client that is no longer believed have to end; then
+/// they are cut with their connection.
 const DISTRUST_GRACE: Duration = Duration::from_secs(1);
 
 /// What a connection's task owns.
