@@ -364,6 +364,11 @@ pub(crate) async fn keys_are_forgotten_by_age<S: Store + 'static>(open: impl Asy
     let old = claimed(&*store, "old").await;
     let new = pay("new", 20);
     store.claim(new.clone()).await.expect("claims");
+    let forgotten = store.forget_payment_keys(20).await.expect("forgets");
+    assert_eq!(forgotten, 0, "its payment is under way: the key sent again must find it");
+    assert!(store.key(&old.key).await.expect("reads").is_some());
+    let leased = lease_one(&*store, "w", 15).await;
+    store.reschedule(&leased, Row::Remove).await.expect("is done");
     assert_eq!(store.forget_payment_keys(20).await.expect("forgets"), 1);
     assert_eq!(store.key(&old.key).await.expect("reads"), None);
     assert!(store.key(&new.key).await.expect("reads").is_some());
