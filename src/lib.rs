@@ -10,6 +10,7 @@ pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cut;
 pub mod drain;
 pub mod fault;
 pub mod id;

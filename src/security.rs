@@ -16,6 +16,7 @@ pub mod accounts;
 pub mod audit;
 pub mod authenticate;
 pub mod authorize;
+pub mod belief;
 pub mod connection;
 pub mod development;
 mod failures;

@@ -12,6 +12,7 @@ const LEVELS: &[&[&str]] = &[
         "backoff",
         "card",
         "clock",
+        "cut",
         "drain",
         "fault",
         "id",

@@ -84,11 +84,14 @@ impl Input {
                     () = session.closed() => return,
                     () = drain.forced() => {}
                 }
-                Refusal::new(Reason::Draining, "the node is stopping").into()
+                session.end(Refusal::new(Reason::Draining, "the node is stopping").into());
+                // Who reads slowly has until the drain's deadline.
+                return;
             }
             status = work => status,
         };
         session.end(status);
+        session.cut_unless_closed().await;
     }
 
     /// Reads and executes frames.

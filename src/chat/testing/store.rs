@@ -182,6 +182,10 @@ impl ChatStore for MemoryStore {
         Ok(Appended::Committed)
     }
 
+    async fn erase_deleted(&self, _: u32) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     async fn room(&self, _: u16, room: &str) -> Result<Option<RoomRecord>, StoreError> {
         Ok(self.data().rooms.get(room).cloned())
     }
