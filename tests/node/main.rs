@@ -9,6 +9,7 @@ mod config;
 mod identity;
 mod kill;
 mod lifecycle;
+mod metrics;
 mod otlp;
 mod pay;
 mod raw;
