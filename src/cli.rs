@@ -188,7 +188,7 @@ fn execute(command: Command, env: &Env) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::unavailable(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match command {
             Command::Serve(command) => command.run(env).await,
             Command::Chat(command) => command.run(env).await,
@@ -209,7 +209,12 @@ fn execute(command: Command, env: &Env) -> Result<Exit, Failure> {
             Command::Context(command) => command.run(env),
             Command::Completions(command) => command.run(env),
         }
-    })
+    });
+    // What still blocks a thread (a file that does not answer, a receiver of
+    // traces that hangs) must not hold up the end: everything that the end
+    // waits for was awaited above.
+    runtime.shutdown_background();
+    done
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::refusal::Refusal;
 use crate::security::connection::PeerCertificate;
 use crate::security::{PeerChain, Security};
-use crate::server::tls::TlsSource;
+use crate::server::tls::{Peer, TlsSource};
 
 /// Certificates and trust as they are now.
 #[derive(Debug)]
@@ -23,19 +23,17 @@ impl TlsSource for Tls {
     fn peer(
         &self,
         connection: &rustls::ServerConnection,
-    ) -> Result<Option<(Arc<PeerCertificate>, Self::Chain)>, Refusal> {
-        let peer = self.0.peer(connection)?.map(Arc::new);
-        let proven = peer.zip(PeerChain::of(connection));
-        Ok(proven.map(|(peer, chain)| (peer.clone(), (chain, peer))))
+    ) -> Result<Option<Peer<Self::Chain>>, Refusal> {
+        let certificate = self.0.peer(connection)?.map(Arc::new);
+        let shown = certificate.zip(PeerChain::of(connection));
+        Ok(shown.map(|(certificate, chain)| (certificate.clone(), (chain, certificate))))
     }
 
     fn trust_changes(&self) -> watch::Receiver<u64> {
         self.0.trust()
     }
 
-    fn recheck(&self, (chain, before): &Self::Chain) -> bool {
-        let same =
-            |now: PeerCertificate| (&now.principal, now.roles) == (&before.principal, before.roles);
-        self.0.recheck(chain).is_ok_and(same)
+    fn recheck(&self, (chain, certificate): &Self::Chain) -> bool {
+        self.0.still_proves(chain, certificate)
     }
 }

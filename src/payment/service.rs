@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use self::request::Wanted;
 use self::wait::Until;
-use super::{Core, state, trace};
+use super::{Core, state};
 use crate::id;
 use crate::principal::{Role, Roles};
 use crate::proto::payment::v1 as pb;
@@ -32,6 +32,7 @@ use crate::store::payment::{
     Claim, Claimed, Key, KeyRecord, Listing, OperationKind, OperationStatus, PaymentRecord, Status,
     Work,
 };
+use crate::telemetry::context;
 
 pub use sandbox::SandboxHandler;
 
@@ -65,8 +66,13 @@ impl PaymentHandler {
             return self.known(&known, &wanted.hash, until).await;
         }
         if !wanted.payment.room_id.is_empty() {
-            let room = &wanted.payment.room_id;
-            if !core.parts.membership.is_member(room, permit.principal()).await? {
+            let (room, payer) = (&wanted.payment.room_id, &wanted.payment.payer);
+            let membership = &core.parts.membership;
+            // The receipt is posted in the payer's name, which is that of an
+            // account that others may share: they must be members themselves.
+            if !membership.is_member(room, payer).await?
+                || !membership.is_member(room, permit.principal()).await?
+            {
                 let mut violations = Violations::new();
                 violations.add("room_id", "must name a room of which the payer is a member");
                 violations.finish()?;
@@ -79,7 +85,7 @@ impl PaymentHandler {
             payment_id: id::fresh(),
             operation_id: id::fresh(),
             work: Work::Pay(Box::new(wanted.payment)),
-            trace: trace::current(),
+            trace: context::current_traceparent().unwrap_or_default(),
             now: core.now(),
         };
         let ids = (claim.payment_id, claim.operation_id);
@@ -115,8 +121,10 @@ impl PaymentHandler {
                 return self.known(&known, &asked.hash, asked.until).await;
             }
             self.entitled(permit, &payment, asked.kind)?;
+            let withdrawal = state::withdraws(&payment, asked.kind);
             let minor_units = match state::begin(&payment, asked.kind, asked.minor_units) {
                 Ok(minor_units) => minor_units,
+                Err(state::Barred::Busy) if withdrawal => payment.amount.minor_units,
                 // The same key may have been claimed since it was looked up.
                 Err(barred) => match core.store().key(&asked.key).await? {
                     Some(known) => return self.known(&known, &asked.hash, asked.until).await,
@@ -155,11 +163,12 @@ impl PaymentHandler {
         let below_zero = self.core.parts.config.refund_below_zero;
         let reservation = (asked.kind == OperationKind::Refund)
             .then(|| state::reservation(payment, operation_id, minor_units, below_zero, now));
-        let work = Work::Operate {
-            version: payment.version,
-            kind: asked.kind,
-            minor_units,
-            reservation: reservation.clone(),
+        let version = payment.version;
+        let work = if state::withdraws(payment, asked.kind) {
+            Work::Withdraw { version, minor_units, failure: state::withdrawn() }
+        } else {
+            let reservation = reservation.clone();
+            Work::Operate { version, kind: asked.kind, minor_units, reservation }
         };
         let claim = Claim {
             key: asked.key.clone(),
@@ -167,7 +176,7 @@ impl PaymentHandler {
             payment_id: payment.id,
             operation_id,
             work,
-            trace: trace::current(),
+            trace: context::current_traceparent().unwrap_or_default(),
             now,
         };
         (claim, reservation)
