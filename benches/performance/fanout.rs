@@ -179,7 +179,7 @@ async fn theirs(program: &std::path::Path) -> Run {
     run
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }

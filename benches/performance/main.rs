@@ -3,7 +3,8 @@
 //! Parts: `calls` (instructions per WhoAmI against bare tonic over the same
 //! TLS, counted by callgrind), `fanout` (deliveries per server CPU-second
 //! against nats-server), `stalled` (what one stalled reader does to the
-//! others). Without a part all run. What is missing on the machine (valgrind,
+//! others), `memory` (resident bytes per idle subscriber). Without a part all
+//! run. What is missing on the machine (valgrind,
 //! nats-server) is said, and its part is left out.
 
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::unwrap_used)]
@@ -12,6 +13,7 @@
 mod bare;
 mod calls;
 mod fanout;
+mod memory;
 mod nats;
 mod process;
 mod readers;
@@ -32,6 +34,10 @@ fn main() {
             let wanted = |part: &str| all || args.iter().any(|arg| arg == part);
             if wanted("calls") {
                 runtime.block_on(calls::run());
+            }
+            // Before the parts that give each side one core.
+            if wanted("memory") {
+                runtime.block_on(memory::run());
             }
             if wanted("fanout") {
                 runtime.block_on(fanout::run());

@@ -77,6 +77,7 @@ impl Node {
             .env("SIMPUL_TELEMETRY__LOG", "warn")
             .env("SIMPUL_TRAFFIC__RATE_PER_PRINCIPAL", "10000000")
             .env("SIMPUL_TRAFFIC__BURST_PER_PRINCIPAL", "10000000")
+            .env("SIMPUL_TRAFFIC__MAX_STREAMS_PER_PRINCIPAL", "10000")
             .env("SIMPUL_TRAFFIC__FRAME_RATE_PER_PRINCIPAL", "100000000")
             .env("SIMPUL_TRAFFIC__FRAME_BURST_PER_PRINCIPAL", "100000000")
             .envs(env.iter().copied())
