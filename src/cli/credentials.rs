@@ -14,8 +14,8 @@ use super::failure::Failure;
 use crate::principal::{Principal, Role, TrustDomain};
 use crate::security::development::{self, TokenRequest};
 
-/// How long a token lives that a command signs for itself. A stream that lives
-/// longer comes back with a fresh one.
+/// How long a token lives that a command signs for itself. A chat that lives
+/// longer goes on with a fresh one, other streams come back with it.
 const OWN_TTL: Duration = Duration::from_secs(3600);
 
 /// A way to a bearer token.
@@ -76,14 +76,24 @@ impl Credential {
         }
     }
 
-    /// The header's value; secret.
-    pub fn bearer(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-        let token = match self {
+    /// A token, fresh where it can be had afresh; secret.
+    pub fn token(&self) -> Result<Option<SecretString>, Failure> {
+        Ok(Some(match self {
             Credential::None => return Ok(None),
             Credential::Token(token) => token.clone(),
             Credential::File(path) => read_token(path)?,
             Credential::Signed(signer) => signer.sign(OWN_TTL)?.token,
-        };
+        }))
+    }
+
+    /// Whether another token may come than the one before.
+    pub fn is_renewable(&self) -> bool {
+        matches!(self, Credential::File(_) | Credential::Signed(_))
+    }
+
+    /// The header's value; secret.
+    pub fn bearer(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
+        let Some(token) = self.token()? else { return Ok(None) };
         let header = format!("Bearer {}", token.expose_secret().trim());
         let mut value: MetadataValue<Ascii> = header
             .parse()

@@ -129,9 +129,8 @@ async fn fifty_kills_lose_and_double_nothing() {
         return;
     }
     let faults = tempfile::tempdir().expect("a directory");
-    let mut node = Node::start_with(&[
-        ("SIMPUL_TEST_FAULT_DIR", faults.path().to_str().expect("UTF-8")),
-    ]);
+    let mut node =
+        Node::start_with(&[("SIMPUL_TEST_FAULT_DIR", faults.path().to_str().expect("UTF-8"))]);
     let token = node.token("alice", &[]);
     let shared = Arc::new(Shared::default());
     let channel = node.channel().await;

@@ -13,3 +13,4 @@ mod pay;
 mod raw;
 mod support;
 mod talk;
+mod traffic;
