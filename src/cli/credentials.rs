@@ -76,7 +76,7 @@ impl Credential {
         }
     }
 
-    /// A token, fresh where it can be had afresh; secret.
+    /// A token, fresh where it can be had afresh.
     pub fn token(&self) -> Result<Option<SecretString>, Failure> {
         Ok(Some(match self {
             Credential::None => return Ok(None),
@@ -91,15 +91,14 @@ impl Credential {
         matches!(self, Credential::File(_) | Credential::Signed(_))
     }
 
-    /// The header's value; secret.
-    pub fn bearer(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-        let Some(token) = self.token()? else { return Ok(None) };
+    /// A token as the header's value; secret.
+    pub fn header(token: &SecretString) -> Result<MetadataValue<Ascii>, Failure> {
         let header = format!("Bearer {}", token.expose_secret().trim());
         let mut value: MetadataValue<Ascii> = header
             .parse()
             .map_err(|_| Failure::usage("the token has characters that no token has"))?;
         value.set_sensitive(true);
-        Ok(Some(value))
+        Ok(value)
     }
 }
 
@@ -160,10 +159,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("token");
         std::fs::write(&file, "abc.def\n").expect("written");
-        let value = Credential::File(file).bearer().expect("read").expect("a token");
+        let token = Credential::File(file).token().expect("read").expect("a token");
+        let value = Credential::header(&token).expect("ASCII");
         assert_eq!(value.to_str().expect("ascii"), "Bearer abc.def");
         assert!(value.is_sensitive());
-        let missing = Credential::File(dir.path().join("none")).bearer().expect_err("missing");
+        let missing = Credential::File(dir.path().join("none")).token().expect_err("missing");
         assert_eq!(missing.exit(), Exit::Usage);
     }
 

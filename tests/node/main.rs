@@ -4,7 +4,9 @@
 mod canary;
 mod chat;
 mod cli;
+mod commands;
 mod config;
+mod exits;
 mod identity;
 mod kill;
 mod lifecycle;

@@ -24,10 +24,9 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    /// For a connection that was made just now.
-    pub(super) fn new(credential: Credential) -> Self {
-        let token = credential.is_renewable().then(|| credential.token().ok().flatten()).flatten();
-        let ends = token.as_ref().and_then(expiry);
+    /// For a connection that was made with this token of the credential.
+    pub(super) fn new(credential: Credential, token: Option<&SecretString>) -> Self {
+        let ends = token.filter(|_| credential.is_renewable()).and_then(expiry);
         let mut renewal = Self { credential, ends, next: Instant::now() };
         renewal.plan(Duration::ZERO);
         renewal
@@ -83,8 +82,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_file_is_read_again_before_its_token_ends_and_until_it_has_a_later_one() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), token(100).expose_secret()).expect("written");
-        let mut renewal = Renewal::new(Credential::File(file.path().to_owned()));
+        let first = token(100);
+        std::fs::write(file.path(), first.expose_secret()).expect("written");
+        let mut renewal = Renewal::new(Credential::File(file.path().to_owned()), Some(&first));
         let began = Instant::now();
         let early = tokio::time::timeout(Duration::from_secs(85), renewal.fresh()).await;
         assert!(early.is_err(), "the same token is no fresh one");
@@ -96,7 +96,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_was_given_is_never_renewed() {
-        let mut renewal = Renewal::new(Credential::Token(token(1)));
+        let given = token(1);
+        let mut renewal = Renewal::new(Credential::Token(given.clone()), Some(&given));
         let never = tokio::time::timeout(Duration::from_secs(3600), renewal.fresh()).await;
         assert!(never.is_err());
         assert_eq!(expiry(&"no token".into()), None);

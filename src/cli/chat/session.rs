@@ -68,8 +68,9 @@ impl Session<'_> {
 
     async fn converse(&mut self) -> Result<End, Failure> {
         let target = Target::resolve(&self.env.global)?;
-        let client = target.connect().await?;
-        let mut renewal = Renewal::new(target.credential);
+        let token = target.credential.token()?;
+        let client = target.connect_with(token.as_ref()).await?;
+        let mut renewal = Renewal::new(target.credential, token.as_ref());
         let (frames, outgoing) = mpsc::channel(FRAMES);
         put(&frames, chat_request::Frame::Join(self.feed.join(&self.room)))?;
         let request = Request::new(ReceiverStream::new(outgoing));
