@@ -195,7 +195,7 @@ fn execute(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Health(command) => command.watch,
         _ => false,
     };
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let gone = async {
             match follows {
                 true => output::reader_gone().await,
@@ -206,7 +206,12 @@ fn execute(command: Command, env: &Env) -> Result<Exit, Failure> {
             ended = dispatch(command, env) => ended,
             () = gone => Err(Failure::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe))),
         }
-    })
+    });
+    // What still blocks a thread (a file that does not answer, a receiver of
+    // traces that hangs) must not hold up the end: everything that the end
+    // waits for was awaited above.
+    runtime.shutdown_background();
+    done
 }
 
 async fn dispatch(command: Command, env: &Env) -> Result<Exit, Failure> {

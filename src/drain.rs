@@ -42,7 +42,12 @@ impl Drain {
     /// when the deadline has passed. Returns whether everything ended by
     /// itself. Dropping the future leaves the phase as it is.
     pub async fn drain(&self, deadline: Duration) -> bool {
-        self.phase.send_replace(Phase::Graceful);
+        // Never back: who has not looked since the deadline would miss it.
+        self.phase.send_if_modified(|phase| {
+            let running = *phase == Phase::Running;
+            *phase = (*phase).max(Phase::Graceful);
+            running
+        });
         let mut guards = self.guards.subscribe();
         let clean =
             tokio::time::timeout(deadline, guards.wait_for(|held| *held == 0)).await.is_ok();
@@ -109,7 +114,7 @@ mod tests {
     async fn a_stop_waits_for_guards_and_no_longer_than_its_deadline() {
         let (drain, mut watch) = channel();
         let guard = watch.guard();
-        let worker = tokio::spawn(async move {
+        let worker = crate::task::spawn("worker", async move {
             watch.graceful().await;
             drop(guard);
             watch.forced().await;
@@ -122,5 +127,20 @@ mod tests {
         assert!(!drain.drain(Duration::from_secs(5)).await);
         assert_eq!(watch.phase(), Phase::Forced);
         drop(stuck);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_forced_stays_forced_when_the_stop_is_asked_for_again() {
+        let (drain, watch) = channel();
+        let mut worker = watch.clone();
+        let guard = watch.guard();
+        let worker = tokio::spawn(async move {
+            worker.forced().await;
+            drop(guard);
+        });
+        assert!(!drain.drain(Duration::from_secs(5)).await);
+        // Nothing has run since the deadline: the worker sees it only now.
+        assert!(drain.drain(Duration::from_secs(5)).await, "the worker was not told to end");
+        worker.await.expect("the worker saw the end");
     }
 }

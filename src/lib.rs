@@ -1,7 +1,7 @@
 //! Simpul: chat, payments and transaction history over gRPC, with the service
 //! mesh inside. One binary, many nodes.
 //!
-//! ARCHITECTURE.md tells how the parts fit; `tests/layering.rs` holds the
+//! ARCHITECTURE.md tells how the parts fit; `tests/repository/layering.rs` holds the
 //! direction of the imports between them.
 
 pub mod backoff;
@@ -10,11 +10,13 @@ pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cut;
 pub mod drain;
 pub mod fault;
 pub mod id;
 pub mod money;
 pub mod node;
+pub mod path;
 pub mod payment;
 pub mod principal;
 pub mod proto;

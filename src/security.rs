@@ -16,6 +16,7 @@ pub mod accounts;
 pub mod audit;
 pub mod authenticate;
 pub mod authorize;
+pub mod belief;
 pub mod connection;
 pub mod development;
 mod failures;
@@ -122,8 +123,16 @@ impl Security {
         }
     }
 
-    /// Whom a chain proves now: for open connections after a change of trust.
-    /// One that proves somebody else, or nobody, must be closed.
+    /// Whether a chain still proves whom it proved, with the same roles: for
+    /// open connections after a change of trust. Others must be closed, since
+    /// their calls go on under what was proven at first.
+    pub fn still_proves(&self, chain: &PeerChain, certificate: &PeerCertificate) -> bool {
+        self.recheck(chain).is_ok_and(|now| {
+            now.principal == certificate.principal && now.roles == certificate.roles
+        })
+    }
+
+    /// Whom a chain proves now.
     pub fn recheck(&self, chain: &PeerChain) -> Result<PeerCertificate, PeerError> {
         self.serving.load().trust.verify(chain, self.clock.now())
     }

@@ -8,6 +8,9 @@ use std::future::Future;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
+/// The target of the tasks' spans, so that telemetry can tell them.
+pub const TARGET: &str = "simpul::task";
+
 /// Runs a future as a task named `name`. A panic is logged with the name and
 /// then seen by whoever awaits the handle. Dropping the handle detaches it.
 #[allow(clippy::disallowed_methods)] // The one place that spawns.
@@ -23,7 +26,7 @@ where
             std::mem::forget(alarm);
             output
         }
-        .instrument(tracing::info_span!(parent: None, "task", name)),
+        .instrument(tracing::info_span!(target: TARGET, parent: None, "task", name)),
     )
 }
 

@@ -138,9 +138,15 @@ where
 }
 
 /// Our own spans, and our own warnings as their events: what the libraries
-/// below say would trace the exporter's own connection, and itself.
+/// below say would trace the exporter's own connection, and itself. A task's
+/// span names its log lines alone: it lives as long as a stream or the node,
+/// and what the task does for somebody has a span of its own.
 fn exported(metadata: &Metadata<'_>) -> bool {
-    let ours = metadata.target() == "simpul" || metadata.target().starts_with("simpul::");
+    let target = metadata.target();
+    let ours = target == "simpul" || target.starts_with("simpul::");
+    if metadata.is_span() && target == crate::task::TARGET {
+        return false;
+    }
     let least = if metadata.is_span() { Level::INFO } else { Level::WARN };
     ours && *metadata.level() <= least
 }

@@ -1,7 +1,7 @@
 //! What is too much, and what is not a call: the layers between the accept loop
 //! and the services.
 //!
-//! Outermost first: [`enrich`] gives every failed status its details, [`panic`]
+//! Outermost first: [`enrich`] gives every failed status its details, [`mod@panic`]
 //! turns a panic into INTERNAL, [`canonical`] lets only calls through that are
 //! written as gRPC writes them, [`deadline`] stops work whose time is over,
 //! [`shed`] bounds what the node handles at once, and (behind authentication)

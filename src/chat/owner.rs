@@ -44,7 +44,7 @@ use crate::store::ChatStore;
 use crate::store::chat::{RoomId, partition_of};
 
 pub(crate) use committer::Committer;
-pub(crate) use refresh::{forget_keys, refresh};
+pub(crate) use refresh::{forget, refresh};
 pub(crate) use room::{Pull, Room};
 pub(crate) use view::{View, now};
 
@@ -186,7 +186,13 @@ impl Router for Owner {
         let (answer, deleted) = oneshot::channel();
         let command = Command::Delete { room, sender, answer };
         self.shared.commands.send(command).await.map_err(|_| stopped())?;
-        deleted.await.map_err(|_| stopped())?
+        deleted.await.map_err(|_| stopped())??;
+        // The room is gone whatever comes of this; what a caller that gives up
+        // or a failing store leaves is erased later.
+        if let Err(error) = refresh::erase(&self.shared).await {
+            tracing::warn!(%error, "a deleted room could not be erased yet");
+        }
+        Ok(())
     }
 }
 

@@ -212,6 +212,21 @@ fn text(
     })
 }
 
+/// What a proposal's digest is, whether or not it may be appended now.
+pub fn digest_of(content: &Content) -> [u8; 32] {
+    match content {
+        Content::Text { body, reply_to } => digest::text(&card::redact(body).0, *reply_to),
+        Content::CreateRoom { title } | Content::SetTitle { title } => {
+            digest::room(&card::redact(title).0)
+        }
+        Content::AddMember { member, role } | Content::SetRole { member, role } => {
+            digest::membership(member, Some(*role))
+        }
+        Content::RemoveMember { member } => digest::membership(member, None),
+        Content::Receipt(receipt) => digest::receipt(receipt),
+    }
+}
+
 /// Notes a body that is empty or too long.
 pub fn check_body(violations: &mut Violations, body: &str, max: usize) {
     violations.check((1..=max).contains(&body.len()), "body", || {

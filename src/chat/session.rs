@@ -18,7 +18,8 @@ mod join;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
@@ -29,6 +30,7 @@ use super::metrics::Counting;
 use super::owner::Room;
 use super::{Proposal, Published, wire};
 use crate::clock;
+use crate::cut::Cut;
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_response::Frame;
@@ -44,6 +46,9 @@ const WAITING_FRAMES: usize = 256;
 /// Sends that may be under way before the client's stream is not read.
 const IN_FLIGHT: usize = 1024;
 
+/// How long a client may take to read how its stream ended.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
 /// What the parts of a session share.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -55,6 +60,8 @@ pub(crate) struct Session {
     /// The body is gone.
     closed: AtomicBool,
     closing: Notify,
+    /// Ends the stream of a client that takes nothing any more.
+    cut: OnceLock<Cut>,
     in_flight: AtomicUsize,
     out: Mutex<Out>,
     reading: Mutex<Reading>,
@@ -121,6 +128,7 @@ impl Session {
             progress: Notify::new(),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
+            cut: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
             out: Mutex::default(),
             reading: Mutex::default(),
@@ -201,6 +209,17 @@ impl Session {
                 return;
             }
             closing.await;
+        }
+    }
+
+    /// Gives the client a moment to take its status, then cuts the stream: one
+    /// that reads nothing would keep it open for as long as it likes.
+    async fn cut_unless_closed(&self) {
+        if tokio::time::timeout(LAST_MOMENT, self.closed()).await.is_err()
+            && let Some(cut) = self.cut.get()
+        {
+            tracing::debug!("a stream was cut: its client does not read");
+            cut.now();
         }
     }
 

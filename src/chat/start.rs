@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use super::metrics::ChatMetrics;
-use super::owner::{Committer, Owner, forget_keys, refresh};
+use super::owner::{Committer, Owner, forget, refresh};
 use super::stream::{ChatRoute, Streams};
 use super::{FrameLimit, RoomsView, Router};
 use crate::config::schema;
@@ -45,7 +45,7 @@ impl Chat {
         let tasks = [
             task::spawn("room owner", committer.run()).abort_handle(),
             task::spawn("partition view", refresh(shared.clone())).abort_handle(),
-            task::spawn("old message ids", forget_keys(shared.clone())).abort_handle(),
+            task::spawn("old message ids", forget(shared.clone())).abort_handle(),
         ];
         let streams =
             Arc::new(Streams { owner: owner.clone(), max_message_bytes, drain, frame_limit });

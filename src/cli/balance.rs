@@ -14,7 +14,7 @@ use crate::proto::transaction::v1::GetBalanceRequest;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  simpul balance --as toko")]
 pub struct Balance {
-    /// Whose, as [kind/]id[@trust-domain]; the caller's own when left out
+    /// Whose: kind/id@trust-domain, kind and domain optional; absent, the caller's own
     #[arg(long, value_name = "WHO")]
     account: Option<String>,
 }

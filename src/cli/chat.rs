@@ -4,8 +4,8 @@
 //! typed. Without one it sends each line of its input and ends when all are
 //! acknowledged. With `--count` or `--follow` it only reads and does not look
 //! at its input. A lost connection is taken up again: reading goes on after the
-//! last seq that was shown ([`feed`]), and what was not acknowledged is sent
-//! again under its old id ([`outbox`]), so that nothing is lost or doubled.
+//! last seq that was shown (`feed`), and what was not acknowledged is sent
+//! again under its old id (`outbox`), so that nothing is lost or doubled.
 
 mod feed;
 mod outbox;

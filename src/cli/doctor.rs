@@ -1,8 +1,8 @@
 //! `simpul doctor`: what is wrong with a set-up, what it means, what to do.
 //!
-//! Facts are gathered first ([`gather`]), each on its own, so that one that
+//! Facts are gathered first (`gather`), each on its own, so that one that
 //! cannot be had hides no other. Then every check is a pure function from facts
-//! to findings ([`checks`]), and each has a test.
+//! to findings (`checks`), and each has a test.
 
 mod checks;
 mod database;

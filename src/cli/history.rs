@@ -21,7 +21,7 @@ use crate::proto::transaction::v1::{GetTransactionHistoryRequest, TransactionKin
     simpul history --as toko --follow\n  \
     simpul history --as toko --kind payment --from-time 2026-01-01T00:00:00Z --limit 10")]
 pub struct History {
-    /// Whose, as [kind/]id[@trust-domain]; the caller's own when left out
+    /// Whose: kind/id@trust-domain, kind and domain optional; absent, the caller's own
     #[arg(long, value_name = "WHO")]
     account: Option<String>,
     /// Go on with what is posted from now on; survives a restart of the node

@@ -24,7 +24,7 @@ use crate::proto::payment::v1::{
     simpul pay --as alice --to toko --amount 'KWD 1.5' --method sandbox_ok --capture manual\n\n\
     Exit codes: 0 paid or authorized, 1 declined, 75 not decided yet.")]
 pub struct Pay {
-    /// Whom, as [kind/]id[@trust-domain]
+    /// Whom: kind/id@trust-domain, kind and domain optional
     #[arg(long, value_name = "WHO")]
     to: String,
     /// Currency and amount, in the currency's usual unit

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::FLUSH;
 use crate::chat::Chat;
@@ -29,6 +30,9 @@ pub(super) struct Running {
     pub(super) serving: JoinHandle<()>,
 }
 
+/// How long the sandbox's books and the audit log have for what they hold.
+const LAST_WRITES: Duration = Duration::from_secs(3);
+
 /// How long forced streams have to be gone.
 const FORCED: Duration = Duration::from_millis(500);
 
@@ -50,8 +54,13 @@ impl Running {
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store was not closed cleanly; what was acknowledged stands");
         }
-        self.sandbox.close().await;
-        self.security.audit().flush().await;
+        // A disk that does not answer must not hold up the end.
+        if timeout(LAST_WRITES, self.sandbox.close()).await.is_err() {
+            tracing::error!("the sandbox's books were not closed cleanly");
+        }
+        if timeout(LAST_WRITES, self.security.audit().flush()).await.is_err() {
+            tracing::error!("the audit log was not written to its end");
+        }
         tracing::info!("ended");
         self.telemetry.shutdown(FLUSH).await;
         admin.drain(FORCED).await;

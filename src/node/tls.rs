@@ -7,14 +7,14 @@ use tokio::sync::watch;
 use crate::refusal::Refusal;
 use crate::security::connection::PeerCertificate;
 use crate::security::{PeerChain, Security};
-use crate::server::tls::TlsSource;
+use crate::server::tls::{Peer, TlsSource};
 
 /// Certificates and trust as they are now.
 #[derive(Debug)]
 pub(super) struct Tls(pub(super) Arc<Security>);
 
 impl TlsSource for Tls {
-    type Chain = PeerChain;
+    type Chain = (PeerChain, Arc<PeerCertificate>);
 
     fn config(&self) -> Arc<rustls::ServerConfig> {
         self.0.server_config()
@@ -23,15 +23,17 @@ impl TlsSource for Tls {
     fn peer(
         &self,
         connection: &rustls::ServerConnection,
-    ) -> Result<Option<(Arc<PeerCertificate>, PeerChain)>, Refusal> {
-        Ok(self.0.peer(connection)?.map(Arc::new).zip(PeerChain::of(connection)))
+    ) -> Result<Option<Peer<Self::Chain>>, Refusal> {
+        let certificate = self.0.peer(connection)?.map(Arc::new);
+        let shown = certificate.zip(PeerChain::of(connection));
+        Ok(shown.map(|(certificate, chain)| (certificate.clone(), (chain, certificate))))
     }
 
     fn trust_changes(&self) -> watch::Receiver<u64> {
         self.0.trust()
     }
 
-    fn recheck(&self, chain: &PeerChain) -> bool {
-        self.0.recheck(chain).is_ok()
+    fn recheck(&self, (chain, certificate): &Self::Chain) -> bool {
+        self.0.still_proves(chain, certificate)
     }
 }

@@ -66,8 +66,13 @@ impl PaymentHandler {
             return self.known(&known, &wanted.hash, until).await;
         }
         if !wanted.payment.room_id.is_empty() {
-            let room = &wanted.payment.room_id;
-            if !core.parts.membership.is_member(room, permit.principal()).await? {
+            let (room, payer) = (&wanted.payment.room_id, &wanted.payment.payer);
+            let membership = &core.parts.membership;
+            // The receipt is posted in the payer's name, which is that of an
+            // account that others may share: they must be members themselves.
+            if !membership.is_member(room, payer).await?
+                || !membership.is_member(room, permit.principal()).await?
+            {
                 let mut violations = Violations::new();
                 violations.add("room_id", "must name a room of which the payer is a member");
                 violations.finish()?;

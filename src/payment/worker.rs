@@ -82,6 +82,10 @@ async fn round(
         let Ok(place) = places.clone().try_acquire_owned() else { break };
         held.push(place);
     }
+    // The wait for a place may have been long.
+    if core.parts.drain.phase() != Phase::Running {
+        return Ok(IDLE);
+    }
     let now = core.now();
     let until = now.saturating_add(micros(lease_time(core)));
     let limit = u32::try_from(held.len()).unwrap_or(1);

@@ -25,9 +25,10 @@ use tonic::Status;
 use tower::{Layer, Service};
 
 use super::audit::{self, AuditLog, AuditSubject, Record};
+use super::belief::Belief;
 use super::connection::{Connection, PeerCertificate};
 use super::failures::Failures;
-use super::permit::{Caller, Reauthenticator, Validity};
+use super::permit::{Caller, Reauthenticator, Renewed, Validity};
 use super::policy::{Method, Policy};
 use super::proof::{Delegation, Presented, Proven};
 use super::token::{Tokens, Verified};
@@ -81,6 +82,11 @@ impl Authenticator {
         let connection = request.extensions().get::<Connection>();
         let certificate = connection.and_then(|connection| connection.certificate.as_ref());
         let address = address(connection);
+        let belief = connection.and_then(|connection| connection.belief.as_ref());
+        if belief.is_some_and(Belief::is_withdrawn) {
+            let rule = "the client certificate is no longer believed";
+            return Err(Refusal::new(Reason::CertificateInvalid, rule));
+        }
         let token = match bearer(request.headers())? {
             Some(token) => Some(self.token(token, address)?),
             None => None,
@@ -104,10 +110,11 @@ impl Authenticator {
         let Some(proven) = self.prove(&presented, now, address)? else {
             return Ok(Authenticated { method, proven: None });
         };
-        if token.is_none() {
-            let validity = Validity::until_certificate_ends(proven.expires_at);
+        let Some(token) = token else {
+            let validity = Validity::until_certificate_ends(proven.expires_at)
+                .resting_on(None, belief.cloned());
             return Ok(Authenticated { method, proven: Some((proven.caller, validity)) });
-        }
+        };
         let again = streams.then(|| {
             let again = Again {
                 authenticator: self.clone(),
@@ -117,7 +124,8 @@ impl Authenticator {
             };
             Arc::new(again) as Arc<dyn Reauthenticator>
         });
-        let validity = Validity::until(proven.expires_at, again);
+        let validity = Validity::until(proven.expires_at, again)
+            .resting_on(token.key.clone(), belief.cloned());
         Ok(Authenticated { method, proven: Some((proven.caller, validity)) })
     }
 
@@ -172,7 +180,7 @@ struct Again {
 }
 
 impl Reauthenticator for Again {
-    fn reauthenticate(&self, caller: &Caller, token: &str) -> Result<SystemTime, Refusal> {
+    fn reauthenticate(&self, caller: &Caller, token: &str) -> Result<Renewed, Refusal> {
         let authenticator = &self.authenticator;
         let token = authenticator.token(token.as_bytes(), self.address)?;
         let presented = Presented {
@@ -192,7 +200,7 @@ impl Reauthenticator for Again {
         if fresh.roles.intersection(caller.roles) != caller.roles {
             return Err(mismatch("the token lacks roles with which the stream began"));
         }
-        Ok(proven.expires_at)
+        Ok(Renewed { expires_at: proven.expires_at, key: token.key.clone() })
     }
 }
 

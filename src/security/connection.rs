@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::belief::Belief;
 use crate::principal::{Principal, Roles};
 
 /// The connection that brought a request.
@@ -14,6 +15,8 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// The client's verified certificate.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// Withdrawn when the certificate is no longer believed.
+    pub belief: Option<Belief>,
 }
 
 /// A client certificate whose chain, time and SPIFFE id were verified.

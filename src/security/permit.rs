@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use super::belief::Belief;
 use crate::principal::{Principal, Role, Roles};
 use crate::refusal::{Reason, Refusal};
 
@@ -46,9 +47,18 @@ pub enum Proof {
 
 /// Proves the same principal again by a fresh token.
 pub trait Reauthenticator: Send + Sync + std::fmt::Debug {
-    /// Returns when the new proof ends; refuses a token that is not valid or
-    /// names another principal than `caller`.
-    fn reauthenticate(&self, caller: &Caller, token: &str) -> Result<SystemTime, Refusal>;
+    /// Returns what the new proof rests on; refuses a token that is not valid
+    /// or names another principal than `caller`.
+    fn reauthenticate(&self, caller: &Caller, token: &str) -> Result<Renewed, Refusal>;
+}
+
+/// What a permit goes on with.
+#[derive(Debug)]
+pub struct Renewed {
+    /// When the new proof ends.
+    pub expires_at: SystemTime,
+    /// The belief in the key that signed it.
+    pub key: Option<Belief>,
 }
 
 impl Permit {
@@ -103,11 +113,15 @@ impl Permit {
 pub struct Validity {
     state: Arc<watch::Sender<State>>,
     reauthenticator: Option<Arc<dyn Reauthenticator>>,
+    /// The belief in the connection's certificate.
+    certificate: Option<Belief>,
 }
 
 #[derive(Debug, Clone)]
 struct State {
     expires_at: SystemTime,
+    /// The belief in the key that signed the token.
+    key: Option<Belief>,
     /// What is said when that time has come.
     at_end: Reason,
     revoked: Option<Refusal>,
@@ -119,14 +133,29 @@ impl Validity {
         expires_at: SystemTime,
         reauthenticator: Option<Arc<dyn Reauthenticator>>,
     ) -> Self {
-        let state = State { expires_at, at_end: Reason::TokenExpired, revoked: None };
-        Self { state: Arc::new(watch::channel(state).0), reauthenticator }
+        Self::new(expires_at, Reason::TokenExpired, reauthenticator)
     }
 
     /// Ends with a certificate; nothing extends it.
     pub fn until_certificate_ends(expires_at: SystemTime) -> Self {
-        let state = State { expires_at, at_end: Reason::CertificateExpired, revoked: None };
-        Self { state: Arc::new(watch::channel(state).0), reauthenticator: None }
+        Self::new(expires_at, Reason::CertificateExpired, None)
+    }
+
+    fn new(
+        expires_at: SystemTime,
+        at_end: Reason,
+        reauthenticator: Option<Arc<dyn Reauthenticator>>,
+    ) -> Self {
+        let state = State { expires_at, key: None, at_end, revoked: None };
+        Self { state: Arc::new(watch::channel(state).0), reauthenticator, certificate: None }
+    }
+
+    /// Ends also when one of these is withdrawn: the key that signed the token,
+    /// the certificate of the connection.
+    pub fn resting_on(mut self, key: Option<Belief>, certificate: Option<Belief>) -> Self {
+        self.certificate = certificate;
+        self.state.send_modify(|state| state.key = key);
+        self
     }
 
     /// When it ends, as far as is known now.
@@ -145,15 +174,29 @@ impl Validity {
     pub async fn ended(&self) -> Refusal {
         let mut state = self.state.subscribe();
         loop {
-            let State { expires_at, at_end, revoked } = state.borrow_and_update().clone();
+            let State { expires_at, mut key, at_end, revoked } = state.borrow_and_update().clone();
             if let Some(why) = revoked {
                 return why;
+            }
+            if key.as_ref().is_some_and(Belief::is_withdrawn) {
+                let why = "the key that signed the token is no longer believed";
+                return Refusal::new(Reason::TokenInvalid, why);
+            }
+            let mut certificate = self.certificate.clone();
+            if certificate.as_ref().is_some_and(Belief::is_withdrawn) {
+                let why = "the client certificate is no longer believed";
+                return Refusal::new(Reason::CertificateInvalid, why);
             }
             let Ok(left) = expires_at.duration_since(SystemTime::now()) else {
                 return Refusal::new(at_end, "the proof's time is over");
             };
             let nap = left.min(std::time::Duration::from_millis(900));
-            let _ = tokio::time::timeout(nap, state.changed()).await;
+            tokio::select! {
+                _ = tokio::time::timeout(nap, state.changed()) => {}
+                // A fresh token may rest on another key meanwhile: look again.
+                () = withdrawn(&mut key) => {}
+                () = withdrawn(&mut certificate) => {}
+            }
         }
     }
 
@@ -161,9 +204,19 @@ impl Validity {
         let reauthenticator = self.reauthenticator.as_ref().ok_or_else(|| {
             Refusal::new(Reason::TokenInvalid, "this call was not proven by a token")
         })?;
-        let expires_at = reauthenticator.reauthenticate(caller, token)?;
-        self.state.send_modify(|state| state.expires_at = expires_at);
+        let Renewed { expires_at, key } = reauthenticator.reauthenticate(caller, token)?;
+        self.state.send_modify(|state| {
+            state.expires_at = expires_at;
+            state.key = key;
+        });
         Ok(())
+    }
+}
+
+async fn withdrawn(belief: &mut Option<Belief>) {
+    match belief {
+        Some(belief) => belief.withdrawn().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -159,8 +159,11 @@ impl Reloader {
                     *slot = Some(authorities);
                 }
             }
-            Read::Issuer(at, keys) => {
+            Read::Issuer(at, mut keys) => {
                 if let Some((_, slot)) = self.issuers.get_mut(at) {
+                    if let Some(former) = slot {
+                        keys.go_on_from(former);
+                    }
                     *slot = Some(Arc::new(keys));
                 }
             }

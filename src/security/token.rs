@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 use self::cache::Cache;
 use self::claims::{Claims, Header};
 pub(super) use self::jwks::{DEVELOPMENT_MEMBER, KeySet};
+use super::belief::Belief;
 use super::permit::{Caller, Proof, Validity};
 use crate::clock::Clock;
 use crate::principal::{Kind, Principal, Roles, TrustDomain};
@@ -50,6 +51,8 @@ pub(super) struct Verified {
     pub(super) caller: Arc<Caller>,
     /// Shared by calls that cannot be extended.
     pub(super) validity: Validity,
+    /// The belief in the key that signed it.
+    pub(super) key: Option<Belief>,
     expires_at: SystemTime,
     not_before: Option<SystemTime>,
     /// The thumbprint of the certificate that must come with it.
@@ -69,7 +72,14 @@ impl Verified {
         bound_to: Option<[u8; 32]>,
     ) -> Self {
         let validity = Validity::until(expires_at, None);
-        Self { caller: Arc::new(caller), validity, expires_at, not_before: None, bound_to }
+        Self {
+            caller: Arc::new(caller),
+            validity,
+            key: None,
+            expires_at,
+            not_before: None,
+            bound_to,
+        }
     }
 
     /// Whether it holds now.
@@ -109,9 +119,13 @@ impl Tokens {
         Self { state: ArcSwap::from_pointee(state), bindings, clock }
     }
 
-    /// Goes on with other key sets, and forgets what the former ones verified.
+    /// Goes on with other key sets, forgets what the former ones verified, and
+    /// withdraws the belief in keys that are in none of them any more.
     pub(super) fn replace(&self, issuers: Vec<(IssuerRules, Arc<KeySet>)>) {
-        self.state.store(Arc::new(State { issuers, cache: Cache::new(KEPT) }));
+        let kept: Vec<Arc<KeySet>> = issuers.iter().map(|(_, keys)| keys.clone()).collect();
+        let former = self.state.swap(Arc::new(State { issuers, cache: Cache::new(KEPT) }));
+        // After the swap: whoever verified by the former ones sees it.
+        former.issuers.iter().for_each(|(_, keys)| keys.withdraw_unless_in(&kept));
     }
 
     /// The token, if these key sets have verified it before. Its time is not
@@ -149,12 +163,17 @@ impl Tokens {
             .iter()
             .find(|(rules, _)| rules.issuer == claims.iss)
             .ok_or_else(|| invalid("the token's issuer (iss) is not believed here"))?;
-        keys.verify(&header, message.as_bytes(), signature)?;
-        self.believe(rules, &claims)
+        let key = keys.verify(&header, message.as_bytes(), signature)?;
+        self.believe(rules, &claims, key)
     }
 
     /// What an issuer's word is worth, once it is certain that it is its word.
-    fn believe(&self, rules: &IssuerRules, claims: &Claims) -> Result<Verified, Refusal> {
+    fn believe(
+        &self,
+        rules: &IssuerRules,
+        claims: &Claims,
+        key: Belief,
+    ) -> Result<Verified, Refusal> {
         if !claims.aud.contains(&rules.audience) {
             return Err(invalid("the token's audience (aud) is another"));
         }
@@ -174,6 +193,7 @@ impl Tokens {
         Ok(Verified {
             caller: Arc::new(caller),
             validity: Validity::until(expires_at, None),
+            key: Some(key),
             expires_at,
             not_before,
             bound_to: claims.bound_to()?,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tower::Service;
@@ -25,6 +25,7 @@ use super::connection::Life;
 use super::metrics::{Counted, Metrics};
 use super::tls::TlsSource;
 use crate::config::schema::Traffic;
+use crate::cut::Executor;
 use crate::{drain, task};
 
 /// One message of the largest size and its prefix pass without a pause; a chat
@@ -90,8 +91,8 @@ impl From<&Traffic> for Limits {
 
 impl Limits {
     /// h2's own limits on streams that a client opens and resets stay on.
-    fn http(&self) -> http2::Builder<TokioExecutor> {
-        let mut http = http2::Builder::new(TokioExecutor::new());
+    fn http(&self) -> http2::Builder<Executor> {
+        let mut http = http2::Builder::new(Executor);
         http.timer(TokioTimer::new())
             .auto_date_header(false)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -111,7 +112,7 @@ impl Limits {
 /// What every connection shares.
 pub(super) struct Shared<T, S> {
     pub(super) tls: Arc<T>,
-    pub(super) http: http2::Builder<TokioExecutor>,
+    pub(super) http: http2::Builder<Executor>,
     pub(super) service: S,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,

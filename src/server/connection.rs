@@ -5,6 +5,7 @@
 //! cut at the deadline.
 
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,14 +25,19 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::accept::Shared;
+use super::gather::gather;
 use super::metrics::Counted;
 use super::tls::TlsSource;
 use crate::drain;
+use crate::security::belief::Believed;
 use crate::security::connection::Connection;
 
-/// How long streams may go on whose client is no longer believed; their permits
-/// are revoked meanwhile, so that they end with a status.
+/// How long a connection goes on whose client is no longer believed: its
+/// permits are withdrawn at once, and its streams say so to it.
 const DISTRUST_GRACE: Duration = Duration::from_secs(1);
+
+/// A client's chain, and whether it is believed.
+type Proof<T> = (<T as TlsSource>::Chain, Believed);
 
 /// What a connection's task owns.
 pub(super) struct Life<T, S> {
@@ -95,11 +101,13 @@ where
     }
 
     /// Who it is, and what to check again when trust changes.
-    fn admit(&self, tls: &rustls::ServerConnection) -> Option<(Connection, Option<T::Chain>)> {
+    fn admit(&self, tls: &rustls::ServerConnection) -> Option<(Connection, Option<Proof<T>>)> {
         match self.shared.tls.peer(tls) {
             Ok(peer) => {
                 let (certificate, chain) = peer.unzip();
-                Some((Connection { remote: self.remote, certificate }, chain))
+                let proof = chain.map(|chain| (chain, Believed::new()));
+                let belief = proof.as_ref().map(|(_, believed)| believed.belief());
+                Some((Connection { remote: self.remote, certificate, belief }, proof))
             }
             Err(refusal) => {
                 tracing::info!(remote = %self.remote, %refusal, "a client was refused");
@@ -111,9 +119,10 @@ where
 
     async fn serve(&mut self, tls: TlsStream<TcpStream>, mut trust: watch::Receiver<u64>) {
         let metrics = &self.shared.metrics;
-        let Some((connection, chain)) = self.admit(tls.get_ref().1) else { return };
+        let Some((connection, proof)) = self.admit(tls.get_ref().1) else { return };
         let service = Requests { service: self.shared.service.clone(), connection };
-        let mut http = pin!(self.shared.http.serve_connection(TokioIo::new(tls), service));
+        let (stream, flusher) = gather(tls);
+        let mut http = pin!(self.shared.http.serve_connection(TokioIo::new(stream), service));
 
         let mut end = pin!(sleep(jittered(self.shared.limits.age)));
         let mut forced = self.drain.clone();
@@ -122,7 +131,11 @@ where
         let mut cause = "age";
         loop {
             tokio::select! {
-                done = http.as_mut() => {
+                done = poll_fn(|cx| {
+                    let done = http.as_mut().poll(cx);
+                    flusher.flush(cx);
+                    done
+                }) => {
                     return metrics.closed_by(if going || draining {
                         "goaway"
                     } else if done.is_ok() {
@@ -144,9 +157,12 @@ where
                     http.as_mut().graceful_shutdown();
                 }
                 () = forced.forced() => return metrics.closed_by("drain"),
-                Ok(()) = trust.changed(), if chain.is_some() && cause == "age" => {
-                    if !chain.as_ref().is_none_or(|chain| self.shared.tls.recheck(chain)) {
+                Ok(()) = trust.changed(), if proof.is_some() && cause == "age" => {
+                    if let Some((chain, believed)) = &proof
+                        && !self.shared.tls.recheck(chain)
+                    {
                         (going, cause) = (true, "distrust");
+                        believed.withdraw();
                         http.as_mut().graceful_shutdown();
                         end.as_mut().reset(Instant::now() + DISTRUST_GRACE);
                     }

@@ -31,6 +31,6 @@ pub trait TlsSource: Send + Sync + 'static {
     /// showed a certificate are checked again.
     fn trust_changes(&self) -> watch::Receiver<u64>;
 
-    /// Whether what a client presented is still believed.
+    /// Whether what a client presented still proves the same.
     fn recheck(&self, chain: &Self::Chain) -> bool;
 }

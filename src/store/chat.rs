@@ -238,15 +238,21 @@ pub trait ChatStore: Send + Sync + std::fmt::Debug {
     /// A key that is taken is [`StoreError::Conflict`] for the whole call.
     async fn append(&self, parts: Vec<PartitionAppend>) -> Result<Vec<Appended>, StoreError>;
 
-    /// Deletes a room with its entries, keys and members, fenced like an
-    /// append; the id stays taken. Deleting it again, or a room that never
-    /// was, changes nothing.
+    /// Deletes a room, fenced like an append: from then on it is nobody's and
+    /// its id stays taken. What it leaves is for [`ChatStore::erase_deleted`],
+    /// so that a large room holds nobody up. Deleting it again, or a room that
+    /// never was, changes nothing.
     async fn delete_room(
         &self,
         partition: u16,
         epoch: u64,
         room: &RoomId,
     ) -> Result<Appended, StoreError>;
+
+    /// Erases entries, keys and members of deleted rooms, about `limit` rows in
+    /// one transaction; returns how many rows it changed, 0 when nothing is
+    /// left to erase.
+    async fn erase_deleted(&self, limit: u32) -> Result<u64, StoreError>;
 
     /// The room, deleted ones included.
     async fn room(&self, partition: u16, room: &str) -> Result<Option<RoomRecord>, StoreError>;

@@ -387,6 +387,8 @@ pub trait PaymentStore: Send + Sync + std::fmt::Debug {
     /// How full the outbox is.
     async fn backlog(&self) -> Result<Backlog, StoreError>;
 
-    /// Forgets keys that were claimed before a time; returns how many.
+    /// Forgets keys that were claimed before a time; returns how many. A key of
+    /// a payment on which there is still something to do is kept: whoever sends
+    /// it again means that payment, and must not begin another.
     async fn forget_payment_keys(&self, before: i64) -> Result<u64, StoreError>;
 }

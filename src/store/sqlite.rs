@@ -42,6 +42,12 @@ const CHECKPOINT_PAGES: &str = "1000";
 /// What the log file may keep on disk after it was moved: 16 MiB.
 const LOG_KEPT: &str = "16777216";
 
+/// How long reads have to end when the store is closed.
+const CLOSE_READERS: Duration = Duration::from_secs(2);
+
+/// How long the last writes and the moving of the log may take.
+const CLOSE_WRITER: Duration = Duration::from_secs(5);
+
 /// The engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
@@ -104,10 +110,16 @@ impl SqliteStore {
     }
 
     /// Takes no more writes, finishes those that wait, moves the log into the
-    /// database file and closes every connection.
+    /// database file and closes every connection. Takes bounded time, although
+    /// a read may hang or the disk may not answer: what was acknowledged stands.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.readers.close().await;
-        self.writer.close().await
+        if tokio::time::timeout(CLOSE_READERS, self.readers.close()).await.is_err() {
+            tracing::warn!("a read does not end; the store is closed under it");
+        }
+        let closed = tokio::time::timeout(CLOSE_WRITER, self.writer.close()).await;
+        closed.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable("the last writes do not end".to_owned()))
+        })
     }
 
     /// Runs the job in the next transaction; returns its value once that is

@@ -3,7 +3,7 @@
 //! The stream is pulled: a page is read when the one before it was sent, so a
 //! reader that does not read costs a cursor and at most one page. While it waits
 //! for something to happen it holds no connection of the store, only a
-//! [`Subscription`](super::Subscription). It subscribed before it read, so what
+//! [`Subscription`]. It subscribed before it read, so what
 //! is posted between a read and the wait wakes it; a slow poll covers what
 //! another node posted.
 

@@ -12,7 +12,6 @@ use simpul::store::chat::{
     RoomId, RoomRole,
 };
 
-#[path = "chat/rooms.rs"]
 mod rooms;
 pub(crate) use rooms::*;
 

@@ -14,27 +14,6 @@ use simpul::store::payment::{
 use simpul::store::{Store, StoreError};
 use uuid::Uuid;
 
-/// Every promise, for an engine's own macro.
-#[macro_export]
-macro_rules! for_each_payment_promise {
-    ($run:ident) => {
-        $run! {
-            a_claim_is_all_or_nothing_and_once,
-            one_key_claimed_by_many_is_one_payment,
-            a_lease_is_held_by_one_and_ends,
-            an_outcome_is_recorded_once_with_its_postings,
-            a_payment_has_one_live_operation,
-            only_a_charge_that_was_never_sent_is_withdrawn,
-            a_reservation_without_balance_keeps_nothing,
-            what_was_being_sent_is_unknown_after_a_start,
-            a_hastened_row_is_due_at_once_also_after_a_lease,
-            keys_are_forgotten_by_age,
-            listings_follow_both_sides,
-        }
-    };
-}
-pub(crate) use for_each_payment_promise as for_each_promise;
-
 fn principal(name: &str) -> Principal {
     format!("user/{name}@test").parse().expect("a principal")
 }
@@ -160,7 +139,10 @@ async fn charged(store: &impl Store, key: &str) -> Uuid {
     claim.payment_id
 }
 
-pub(crate) async fn a_claim_is_all_or_nothing_and_once(store: Arc<impl Store>) {
+pub(crate) async fn a_claim_is_all_or_nothing_and_once<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     let claim = claimed(&*store, "k").await;
     let payment = store.payment(claim.payment_id).await.expect("reads").expect("stands");
     assert_eq!((payment.proven.status, payment.busy, payment.version), (Status::Created, true, 1));
@@ -181,7 +163,10 @@ pub(crate) async fn a_claim_is_all_or_nothing_and_once(store: Arc<impl Store>) {
     assert_eq!(store.backlog().await.expect("counts").depth, 1);
 }
 
-pub(crate) async fn one_key_claimed_by_many_is_one_payment(store: Arc<impl Store + 'static>) {
+pub(crate) async fn one_key_claimed_by_many_is_one_payment<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     let mut calls = Vec::new();
     for _ in 0..32 {
         let store = store.clone();
@@ -197,7 +182,10 @@ pub(crate) async fn one_key_claimed_by_many_is_one_payment(store: Arc<impl Store
     assert_eq!(store.backlog().await.expect("counts").depth, 1);
 }
 
-pub(crate) async fn a_lease_is_held_by_one_and_ends(store: Arc<impl Store>) {
+pub(crate) async fn a_lease_is_held_by_one_and_ends<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     claimed(&*store, "k").await;
     assert!(store.lease("w", 9, 109, 8).await.expect("leases").is_empty(), "not due yet");
     let first = lease_one(&*store, "w", 10).await;
@@ -215,7 +203,10 @@ pub(crate) async fn a_lease_is_held_by_one_and_ends(store: Arc<impl Store>) {
     assert_eq!(lease_one(&*store, "x", 500).await.attempts, 3);
 }
 
-pub(crate) async fn an_outcome_is_recorded_once_with_its_postings(store: Arc<impl Store>) {
+pub(crate) async fn an_outcome_is_recorded_once_with_its_postings<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     let claim = claimed(&*store, "k").await;
     let leased = lease_one(&*store, "w", 10).await;
     let change = succeeded(&leased);
@@ -235,7 +226,10 @@ pub(crate) async fn an_outcome_is_recorded_once_with_its_postings(store: Arc<imp
     assert!(receipt.operation.method.is_none());
 }
 
-pub(crate) async fn a_payment_has_one_live_operation(store: Arc<impl Store>) {
+pub(crate) async fn a_payment_has_one_live_operation<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     let payment = charged(&*store, "k").await;
     let stale = store.claim(operate(payment, 1, "r", None)).await.expect("answers");
     assert_eq!(stale, Claimed::Moved);
@@ -263,7 +257,10 @@ pub(crate) async fn a_payment_has_one_live_operation(store: Arc<impl Store>) {
     assert!(!store.payment(payment).await.expect("reads").expect("stands").busy);
 }
 
-pub(crate) async fn only_a_charge_that_was_never_sent_is_withdrawn(store: Arc<impl Store>) {
+pub(crate) async fn only_a_charge_that_was_never_sent_is_withdrawn<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     let withdraw = |payment_id, version| {
         let failure = Failure { code: "withdrawn".to_owned(), message: "given up".to_owned() };
         Claim {
@@ -304,7 +301,10 @@ pub(crate) async fn only_a_charge_that_was_never_sent_is_withdrawn(store: Arc<im
     assert_eq!((payment.proven.status, payment.unsent), (Status::Created, false));
 }
 
-pub(crate) async fn a_reservation_without_balance_keeps_nothing(store: Arc<impl Store>) {
+pub(crate) async fn a_reservation_without_balance_keeps_nothing<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     let payment = charged(&*store, "k").await;
     let mut reserve = transfer(
         payment,
@@ -327,7 +327,10 @@ pub(crate) async fn a_reservation_without_balance_keeps_nothing(store: Arc<impl 
     assert_eq!(balance(&*store, "toko").await, 1_000);
 }
 
-pub(crate) async fn what_was_being_sent_is_unknown_after_a_start(store: Arc<impl Store>) {
+pub(crate) async fn what_was_being_sent_is_unknown_after_a_start<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     let claim = claimed(&*store, "k").await;
     let leased = lease_one(&*store, "gone", 10).await;
     store.mark_submitting(&leased, 11).await.expect("marks");
@@ -340,7 +343,10 @@ pub(crate) async fn what_was_being_sent_is_unknown_after_a_start(store: Arc<impl
     assert!(leased.operation.method.is_some(), "it may have to be sent again");
 }
 
-pub(crate) async fn a_hastened_row_is_due_at_once_also_after_a_lease(store: Arc<impl Store>) {
+pub(crate) async fn a_hastened_row_is_due_at_once_also_after_a_lease<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
     let claim = claimed(&*store, "k").await;
     let leased = lease_one(&*store, "w", 10).await;
     store.hasten(claim.payment_id, 11).await.expect("hastens");
@@ -353,16 +359,23 @@ pub(crate) async fn a_hastened_row_is_due_at_once_also_after_a_lease(store: Arc<
     lease_one(&*store, "w", 15).await;
 }
 
-pub(crate) async fn keys_are_forgotten_by_age(store: Arc<impl Store>) {
+pub(crate) async fn keys_are_forgotten_by_age<S: Store + 'static>(open: impl AsyncFn() -> Arc<S>) {
+    let store = open().await;
     let old = claimed(&*store, "old").await;
     let new = pay("new", 20);
     store.claim(new.clone()).await.expect("claims");
+    let forgotten = store.forget_payment_keys(20).await.expect("forgets");
+    assert_eq!(forgotten, 0, "its payment is under way: the key sent again must find it");
+    assert!(store.key(&old.key).await.expect("reads").is_some());
+    let leased = lease_one(&*store, "w", 15).await;
+    store.reschedule(&leased, Row::Remove).await.expect("is done");
     assert_eq!(store.forget_payment_keys(20).await.expect("forgets"), 1);
     assert_eq!(store.key(&old.key).await.expect("reads"), None);
     assert!(store.key(&new.key).await.expect("reads").is_some());
 }
 
-pub(crate) async fn listings_follow_both_sides(store: Arc<impl Store>) {
+pub(crate) async fn listings_follow_both_sides<S: Store + 'static>(open: impl AsyncFn() -> Arc<S>) {
+    let store = open().await;
     let mut made = Vec::new();
     for n in 0..5 {
         made.push(claimed(&*store, &n.to_string()).await.payment_id);

@@ -106,6 +106,36 @@ async fn a_second_signal_ends_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
+/// A file that does not answer, as on a network disk that is gone.
+#[test]
+fn a_hanging_file_does_not_hold_up_the_end() {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    for signals in [1, 2] {
+        let mut node = Node::start_with(&[("SIMPUL_TLS__RELOAD_INTERVAL", "10ms")]);
+        let (pipe, keys) = (node.dir().join("pipe"), node.dir().join("dev/jwks.json"));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+        assert!(made.success());
+        std::fs::rename(&pipe, &keys).expect("swapped");
+        // Opens once somebody reads; what is not written keeps the reader there.
+        let mut options = std::fs::OpenOptions::new();
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        options.write(true).custom_flags(nonblock);
+        let begun = Instant::now();
+        let _writer = loop {
+            if let Ok(writer) = options.open(&keys) {
+                break writer;
+            }
+            assert!(begun.elapsed() < crate::support::LONG, "nobody reads the file");
+            std::thread::yield_now();
+        };
+        for _ in 0..signals {
+            node.signal(Signal::TERM);
+        }
+        node.wait(Duration::from_secs(15));
+    }
+}
+
 #[test]
 fn two_nodes_never_share_a_data_directory() {
     let node = Node::start();

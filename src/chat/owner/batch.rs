@@ -135,20 +135,16 @@ impl<'a> Batch<'a> {
     fn result(&mut self, job: &Job) -> Result<Published, Refusal> {
         let proposal = &job.proposal;
         let working = self.rooms.get_mut(&proposal.room).ok_or_else(not_owner)?;
+        let name = key_name(job);
+        // Before the rules: what was acknowledged is acknowledged again to
+        // whoever is still a member, although it might not be said now.
+        if let Some(taken) = name.as_ref().and_then(|name| self.keys.get(name)) {
+            return working.again(job, taken);
+        }
         let decision = working.decide(job, &self.limits)?;
         let Decision::Append { kind, body, reply_to, redactions, change, digest } = decision else {
             return Ok(Published { seq: 0, committed_at: 0, redactions: 0 });
         };
-        let name = key_name(job);
-        if let Some(taken) = name.as_ref().and_then(|name| self.keys.get(name)) {
-            if taken.digest == digest {
-                return Ok(taken.published);
-            }
-            return Err(Refusal::new(
-                Reason::KeyReused,
-                "the client message id was used with another body",
-            ));
-        }
         if let Some(change) = &change {
             working.change(job, change, self.committed_at)?;
         }
@@ -212,6 +208,11 @@ impl<'a> Batch<'a> {
             .collect()
     }
 
+    /// Gives the proposals back, unanswered and in their order.
+    pub(super) fn into_jobs(self) -> Vec<Job> {
+        self.decided.into_iter().map(|decided| decided.job).collect()
+    }
+
     /// Answers everybody; gives the sessions that are to be woken.
     pub(super) fn answer(self) -> Vec<Arc<Session>> {
         self.decided.into_iter().filter_map(|decided| answer(decided.job, decided.result)).collect()
@@ -244,6 +245,27 @@ pub(super) fn key_name(job: &Job) -> Option<KeyName> {
 }
 
 impl Working {
+    /// Answers a proposal whose key is taken.
+    fn again(&self, job: &Job, taken: &Taken) -> Result<Published, Refusal> {
+        let sender = &job.proposal.sender;
+        let member = match (&self.changed, &self.known) {
+            (Some(state), _) => state.role(sender).is_some(),
+            (None, Known::Room(room)) => {
+                let inner = room.lock();
+                inner.state.as_ref().ok_or_else(not_owner)?.role(sender).is_some()
+            }
+            (None, Known::Missing | Known::Deleted) => false,
+        };
+        if !member {
+            return Err(Refusal::not_found("room"));
+        }
+        if rules::digest_of(&job.proposal.content) == taken.digest {
+            return Ok(taken.published);
+        }
+        let why = "the client message id was used with another body";
+        Err(Refusal::new(Reason::KeyReused, why))
+    }
+
     fn decide(&mut self, job: &Job, limits: &Limits) -> Result<Decision, Refusal> {
         if let Some(state) = &mut self.changed {
             state.head = self.head;

@@ -162,19 +162,25 @@ impl Room {
         waiting.iter().for_each(|reader| reader.wake());
     }
 
-    /// Adds a reader and gives the head and its role. `Err` when the room is
-    /// gone from the table (ask for it again); `Ok(None)` when it is no member.
-    pub(crate) fn enter(&self, reader: &Arc<Reader>) -> Result<Option<(u64, RoomRole)>, Gone> {
+    /// Adds a reader and tells it the head and its role while the membership
+    /// cannot change: what is said of its end comes after. `Err` when the room
+    /// is gone from the table (ask for it again); false when it is no member.
+    pub(crate) fn enter(
+        &self,
+        reader: &Arc<Reader>,
+        tell: impl FnOnce(u64, RoomRole),
+    ) -> Result<bool, Gone> {
         let mut inner = self.lock();
         if inner.gone {
             return Err(Gone);
         }
         let Some(state) = &inner.state else { return Err(Gone) };
-        let Some(role) = state.role(reader.principal()) else { return Ok(None) };
+        let Some(role) = state.role(reader.principal()) else { return Ok(false) };
         let head = state.head;
         reader.begin(role);
         Arc::make_mut(&mut inner.readers).push(reader.clone());
-        Ok(Some((head, role)))
+        tell(head, role);
+        Ok(true)
     }
 
     /// What a member has of it. `Err` as in [`Room::enter`].

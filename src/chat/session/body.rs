@@ -19,6 +19,7 @@ use super::{Joined, Reading, Session, Waiting, notice};
 use crate::chat::log::{DATA_FRAME, Frames};
 use crate::chat::metrics::Counting;
 use crate::chat::owner::{Pull, Room, Shared, now};
+use crate::cut::Cut;
 use crate::proto::chat::v1::NoticeKind;
 use crate::task;
 
@@ -29,6 +30,7 @@ pub(crate) struct SessionBody {
     shared: Arc<Shared>,
     /// The rest of what did not fit one DATA frame; goes before anything else.
     rest: Bytes,
+    polled: bool,
     ended: bool,
     /// The stop of the node waits for it.
     _drain: crate::drain::Guard,
@@ -58,6 +60,7 @@ impl SessionBody {
             session,
             shared,
             rest: Bytes::new(),
+            polled: false,
             ended: false,
             _drain: drain,
             _counting: counting,
@@ -169,6 +172,11 @@ impl Body for SessionBody {
         let this = &mut *self;
         if this.ended {
             return Poll::Ready(None);
+        }
+        if !std::mem::replace(&mut this.polled, true)
+            && let Some(cut) = Cut::current()
+        {
+            let _ = this.session.cut.set(cut);
         }
         if !this.rest.is_empty() {
             let rest = std::mem::take(&mut this.rest);

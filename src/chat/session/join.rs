@@ -70,20 +70,26 @@ impl Input {
             return Err(Refusal::new(Reason::TooManyStreams, why));
         }
         let reader = Reader::new(session.clone(), room.id().clone());
-        let Ok(entered) = room.enter(&reader) else { return Ok(false) };
-        let (head, role) = entered.ok_or_else(|| Refusal::not_found("room"))?;
-        let cursor = match from {
-            From::Cursor(cursor) => cursor,
-            From::Latest(_) => head,
-            From::Earliest(_) => 0,
-            From::LastN(n) => head.saturating_sub(u64::from(n)),
-        };
-        session.push(Frame::Joined(pb::Joined {
-            room_id: room.id().to_string(),
-            head,
-            cursor,
-            role: wire::role(role).into(),
-        }));
+        let mut cursor = 0;
+        let entered = room.enter(&reader, |head, role| {
+            cursor = match from {
+                From::Cursor(cursor) => cursor,
+                From::Latest(_) => head,
+                From::Earliest(_) => 0,
+                From::LastN(n) => head.saturating_sub(u64::from(n)),
+            };
+            session.push(Frame::Joined(pb::Joined {
+                room_id: room.id().to_string(),
+                head,
+                cursor,
+                role: wire::role(role).into(),
+            }));
+        });
+        match entered {
+            Err(_) => return Ok(false),
+            Ok(false) => return Err(Refusal::not_found("room")),
+            Ok(true) => {}
+        }
         let joined = Joined { room: room.clone(), reader, cursor, lagging: None, goal: u64::MAX };
         match place.and_then(|index| reading.rooms.get_mut(index)) {
             Some(place) => {

@@ -5,10 +5,12 @@ mod lagging;
 mod protocol;
 mod restart;
 
-use crate::chat::testing::{Fault, World};
+use crate::chat::Content;
+use crate::chat::testing::{Fault, World, who};
 use crate::proto::chat::v1::chat_response::Frame;
 use crate::proto::chat::v1::join::From;
 use crate::refusal::Reason;
+use crate::store::chat::RoomRole;
 use tonic::Code;
 
 #[tokio::test]
@@ -70,6 +72,27 @@ async fn the_same_id_is_appended_once_and_another_body_is_refused() {
     let late = world.text("r", "id", "another").await;
     assert_eq!(late.expect_err("another body").reason, Reason::KeyReused);
     assert_eq!(world.store.log("r").len(), 3);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_acknowledged_again_to_members_alone() {
+    let world = World::new().await;
+    world.room("r").await;
+    let body = "bob's card is 4111 1111 1111 1111";
+    let text = || Content::Text { body: body.into(), reply_to: 0 };
+    let first = world.propose("r", "bob", "id", text()).await.expect("durable");
+    let role = Content::SetRole { member: who("bob"), role: RoomRole::Reader };
+    world.propose("r", "alice", "", role).await.expect("readers do not send");
+    assert_eq!(world.propose("r", "bob", "id", text()).await, Ok(first));
+    let other = Content::Text { body: "other".into(), reply_to: 0 };
+    let reused = world.propose("r", "bob", "id", other.clone()).await.expect_err("another body");
+    assert_eq!(reused.reason, Reason::KeyReused);
+    let new = world.propose("r", "bob", "new", other).await.expect_err("readers do not send");
+    assert_eq!(new.reason, Reason::NotAllowed);
+    let gone = Content::RemoveMember { member: who("bob") };
+    world.propose("r", "alice", "", gone).await.expect("removed");
+    let refused = world.propose("r", "bob", "id", text()).await.expect_err("no member");
+    assert_eq!(refused.reason, Reason::NotFound);
 }
 
 #[tokio::test]

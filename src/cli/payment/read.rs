@@ -35,7 +35,7 @@ impl Get {
 /// List payments made or received, newest first
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Whose, as [kind/]id[@trust-domain]; the caller's own when left out
+    /// Whose: kind/id@trust-domain, kind and domain optional; absent, the caller's own
     #[arg(long, value_name = "WHO")]
     account: Option<String>,
     /// Only those in this status; may be repeated. Example: succeeded

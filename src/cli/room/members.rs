@@ -71,7 +71,7 @@ pub(super) struct Add {
     /// The room
     #[arg(value_name = "ROOM")]
     room_id: String,
-    /// Whom, as [kind/]id[@trust-domain]
+    /// Whom: kind/id@trust-domain, kind and domain optional
     #[arg(value_name = "WHO")]
     principal: String,
     /// As what

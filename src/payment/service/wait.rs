@@ -13,6 +13,7 @@ use crate::payment::Core;
 use crate::payment::wake::Subscription;
 use crate::refusal::Refusal;
 use crate::store::payment::{OperationStatus, Status};
+use crate::traffic::deadline::Deadline;
 
 /// How often it looks although nobody woke it: another process may have moved
 /// the payment.
@@ -35,7 +36,11 @@ impl Until {
             None => config.provider_timeout,
         };
         // A deadline years away is none; the longest waits an hour.
-        Self(Instant::now() + time.min(Duration::from_secs(3600)))
+        let until = Instant::now() + time.min(Duration::from_secs(3600));
+        // The node may allow less than the caller does, and cuts the call there.
+        let allowed = Deadline::of(request.extensions())
+            .and_then(|deadline| deadline.0.checked_sub(MARGIN.min(deadline.remaining() / 5)));
+        Self(allowed.map_or(until, |allowed| allowed.min(until)))
     }
 }
 
@@ -120,6 +125,20 @@ pub(super) async fn confirmed(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_is_on_its_way_before_the_node_cuts_the_call() {
+        let config: crate::config::schema::Config =
+            toml::from_str(include_str!("../../../config/default.toml")).expect("good defaults");
+        let mut request = tonic::Request::new(());
+        request.metadata_mut().insert("grpc-timeout", "900S".parse().expect("a header"));
+        let cut = Instant::now() + Duration::from_secs(300);
+        request.extensions_mut().insert(Deadline(cut));
+        assert_eq!(Until::of(&request, &config.payment).0, cut - MARGIN);
+        request.metadata_mut().insert("grpc-timeout", "10S".parse().expect("a header"));
+        let own = Instant::now() + Duration::from_secs(10);
+        assert_eq!(Until::of(&request, &config.payment).0, own - MARGIN);
+    }
 
     #[test]
     fn a_timeout_is_digits_and_a_unit() {

@@ -109,6 +109,64 @@ async fn an_answer_that_does_not_come_is_unknown_and_asked_for() {
     kit.balanced().await;
 }
 
+/// The sandbox behind a gate that opens when it is told to.
+#[derive(Debug)]
+struct Gate {
+    sandbox: Sandbox,
+    sent: Semaphore,
+    open: Semaphore,
+}
+
+#[async_trait]
+impl PaymentProvider for Gate {
+    fn name(&self) -> &'static str {
+        self.sandbox.name()
+    }
+
+    fn check_method(&self, method: &str) -> Result<(), &'static str> {
+        self.sandbox.check_method(method)
+    }
+
+    async fn submit(&self, request: &ProviderRequest) -> ProviderAnswer {
+        self.sent.add_permits(1);
+        let _pass = self.open.acquire().await.expect("never closed");
+        self.sandbox.submit(request).await
+    }
+
+    async fn query(&self, query: &ProviderQuery) -> ProviderAnswer {
+        self.sandbox.query(query).await
+    }
+}
+
+#[tokio::test]
+async fn a_stop_begins_nothing_although_a_place_becomes_free() {
+    let dir = Arc::new(tempfile::tempdir().expect("a directory"));
+    let sandbox = sandbox(dir.path()).await;
+    let gate = Arc::new(Gate { sandbox, sent: Semaphore::new(0), open: Semaphore::new(0) });
+    let config = crate::config::schema::Payment { workers: 1, ..config() };
+    let kit = Kit::with(dir, config, gate.clone()).await;
+    let mut calls = Vec::new();
+    for (key, depth) in [("first", 1), ("second", 2)] {
+        let handler = kit.handler();
+        calls.push(crate::task::spawn("a caller", async move {
+            handler.process_payment(as_user("alice", wanted(key, "sandbox_ok"))).await
+        }));
+        while kit.store.backlog().await.expect("the outbox").depth < depth {}
+    }
+    gate.sent.acquire().await.expect("the first is being sent").forget();
+    // Time enough for the worker to come to wait for a place.
+    for _ in 0..50 {
+        kit.store.next_due().await.expect("the outbox");
+    }
+    let (clean, ()) =
+        tokio::join!(kit.drain.drain(Duration::from_secs(10)), async { gate.open.add_permits(1) });
+    assert!(clean, "the worker did not end by itself");
+    assert_eq!(gate.sent.available_permits(), 0, "the second was sent after the stop");
+    for call in calls {
+        call.await.expect("no panic").expect("every caller gets its payment");
+    }
+}
+
 #[tokio::test]
 async fn a_stop_lets_what_is_being_sent_end() {
     let kit = Kit::new().await;

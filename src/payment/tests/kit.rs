@@ -117,6 +117,16 @@ impl Kit {
         config: schema::Payment,
         provider: Arc<dyn PaymentProvider>,
     ) -> Self {
+        Self::sharing(dir, config, provider, Accounts::default()).await
+    }
+
+    /// With principals that share accounts.
+    pub(super) async fn sharing(
+        dir: Arc<TempDir>,
+        config: schema::Payment,
+        provider: Arc<dyn PaymentProvider>,
+        accounts: Accounts,
+    ) -> Self {
         let store = SqliteStore::open(&dir.path().join("simpul.db"), 4).await;
         let store = Arc::new(store.expect("the store opens"));
         let (drain, watch) = drain::channel();
@@ -125,7 +135,7 @@ impl Kit {
             store: store.clone(),
             provider,
             config,
-            accounts: Accounts::default(),
+            accounts,
             receipts: room.clone(),
             membership: room.clone(),
             notifier: touched.clone(),

@@ -1,10 +1,29 @@
 //! Who may see and do what, and what bad requests get.
 
-use super::kit::{Kit, as_roles, as_user, fields, reason, wanted};
+use std::sync::Arc;
+
+use super::kit::{Kit, as_roles, as_user, config, fields, reason, sandbox, wanted, who};
 use crate::principal::{Role, Roles};
 use crate::proto::money::v1::Money;
 use crate::proto::payment::v1 as pb;
 use crate::proto::payment::v1::payment_service_server::PaymentService;
+use crate::security::accounts::Accounts;
+
+/// The receipt is posted in the payer's name, which is the shared account's.
+#[tokio::test]
+async fn a_room_takes_receipts_of_accounts_that_are_members() {
+    let dir = Arc::new(tempfile::tempdir().expect("a directory"));
+    let provider = Arc::new(sandbox(dir.path()).await);
+    let accounts = Accounts::new([(who("alice"), who("shop")), (who("eve"), who("alice"))]);
+    let kit = Kit::sharing(dir, config(), provider, accounts).await;
+    // Only alice is a member of the room.
+    for name in ["alice", "eve"] {
+        let wanted =
+            pb::ProcessPaymentRequest { room_id: "lobby".to_owned(), ..wanted(name, "sandbox_ok") };
+        let refused = kit.handler().process_payment(as_user(name, wanted)).await;
+        assert_eq!(fields(&refused.expect_err("no member")), ["room_id"], "{name}");
+    }
+}
 
 fn role(role: Role) -> Roles {
     Roles::NONE.with(role)

@@ -3,16 +3,23 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio::task::AbortHandle;
 use tonic::{Code, Status};
 
+use crate::cut::Cut;
 use crate::refusal::Refusal;
 use crate::security::permit::Validity;
+use crate::task;
 
 type Ended = Pin<Box<dyn Future<Output = Refusal> + Send>>;
+
+/// How long a client may take to read how its stream ended.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 pin_project! {
     /// Passes a body on; that of a stream until its permit ends, then the
@@ -23,6 +30,8 @@ pin_project! {
         inner: B,
         // Boxed, for it has no name; only streams have one.
         ended: Option<Ended>,
+        // Ends the stream when the client takes nothing any more.
+        cutter: Option<Cutter>,
         over: bool,
     }
 }
@@ -30,15 +39,39 @@ pin_project! {
 impl<B> PermitBody<B> {
     /// Ends with the validity, if there is one.
     pub(super) fn new(inner: B, validity: Option<Validity>) -> Self {
+        let cutter = validity.as_ref().and_then(Cutter::watch);
         let ended =
             validity.map(|validity| -> Ended { Box::pin(async move { validity.ended().await }) });
-        Self { inner, ended, over: false }
+        Self { inner, ended, cutter, over: false }
+    }
+}
+
+/// A task that cuts the stream soon after its permit's end; it ends with the
+/// body.
+struct Cutter(AbortHandle);
+
+impl Cutter {
+    /// `None` where no stream is served, in tests.
+    fn watch(validity: &Validity) -> Option<Self> {
+        let (cut, validity) = (Cut::current()?, validity.clone());
+        let watching = async move {
+            validity.ended().await;
+            tokio::time::sleep(LAST_MOMENT).await;
+            cut.now();
+        };
+        Some(Self(task::spawn("end of a permit", watching).abort_handle()))
+    }
+}
+
+impl Drop for Cutter {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 impl<B: Default> Default for PermitBody<B> {
     fn default() -> Self {
-        Self { inner: B::default(), ended: None, over: false }
+        Self { inner: B::default(), ended: None, cutter: None, over: false }
     }
 }
 
@@ -65,6 +98,7 @@ impl<B: Body> Body for PermitBody<B> {
         {
             *this.over = true;
             *this.ended = None;
+            *this.cutter = None;
             let mut trailers = HeaderMap::new();
             if Status::from(refusal).add_header(&mut trailers).is_err() {
                 trailers.insert("grpc-status", HeaderValue::from(i32::from(Code::Unauthenticated)));

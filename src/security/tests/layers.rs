@@ -118,7 +118,7 @@ fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
         request = request.header(*name, *value);
     }
     let remote = "192.0.2.7:5000".parse().expect("an address");
-    let connection = Connection { remote, certificate: None };
+    let connection = Connection { remote, certificate: None, belief: None };
     request.extension(connection).body(()).expect("a request")
 }
 
@@ -269,7 +269,7 @@ async fn a_certificate_is_proof_until_it_ends() {
         let remote = "192.0.2.8:5000".parse().expect("an address");
         let mut request = request(WATCH, &[]);
         let certificate = Some(Arc::new(certificate));
-        request.extensions_mut().insert(Connection { remote, certificate });
+        request.extensions_mut().insert(Connection { remote, certificate, belief: None });
         request
     };
     let response = node.send(ending(300), false).await;

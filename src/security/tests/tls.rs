@@ -94,6 +94,31 @@ async fn a_resumed_client_is_known_and_judged_by_the_bundles_of_now() {
 }
 
 #[tokio::test]
+async fn a_chain_that_comes_to_prove_other_roles_does_not_prove_the_same() {
+    let company = Company::new();
+    let partner = authority();
+    company.write("partner.pem", &partner.certificate);
+    let mut config = company.config();
+    let mut second = config.auth.ca[0].clone();
+    second.file = company.path("partner.pem");
+    (second.roles, second.default_roles) = (vec![Role::Auditor], vec![Role::Auditor]);
+    config.auth.ca.push(second);
+    let security = load(&config).expect("all is well");
+    let alice = client_certificate(&company.authority, "user/alice@corp.test");
+    let client = client(&company.authority, Some(&alice));
+    let (_, peer, chain) = connect(&security, &client).await.expect("connected");
+    let (peer, chain) = (peer.expect("believed").expect("somebody"), chain.expect("a chain"));
+    assert!(security.still_proves(&chain, &peer));
+    // The same authority, believed for something else from now on.
+    company.write("ca.pem", &partner.certificate);
+    company.write("partner.pem", &company.authority.certificate);
+    security.poll(SystemTime::now());
+    let now = security.recheck(&chain).expect("it is still believed");
+    assert_eq!(now.roles, [Role::Auditor].into_iter().collect());
+    assert!(!security.still_proves(&chain, &peer), "it goes on as what it was");
+}
+
+#[tokio::test]
 async fn a_ticket_does_not_outlive_its_certificate() {
     let company = Company::new();
     let security = load(&company.config()).expect("all is well");

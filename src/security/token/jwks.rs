@@ -4,6 +4,8 @@
 //! over, as real sets have them; a set without a usable key, or with a secret
 //! in it, is refused.
 
+use std::sync::Arc;
+
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
@@ -11,6 +13,7 @@ use serde_json::Value;
 use super::claims::Header;
 use super::invalid;
 use crate::refusal::Refusal;
+use crate::security::belief::{Belief, Believed};
 
 /// The member that marks a development node's keys, in the set and in each key.
 pub(in crate::security) const DEVELOPMENT_MEMBER: &str = "simpul_development";
@@ -48,6 +51,9 @@ struct Key {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
+    /// The members that make the key what it is.
+    material: Vec<Value>,
+    believed: Believed,
 }
 
 impl std::fmt::Debug for KeySet {
@@ -89,13 +95,33 @@ impl KeySet {
         }
     }
 
-    /// Whether one of the keys signed the message, by its own algorithm.
+    /// Goes on with the belief in the keys that a former set had too.
+    pub(in crate::security) fn go_on_from(&mut self, former: &Self) {
+        for key in &mut self.0 {
+            if let Some(same) = former.0.iter().find(|other| other.is(key)) {
+                key.believed = same.believed.clone();
+            }
+        }
+    }
+
+    /// Ends what rests on keys that are in none of these sets.
+    pub(super) fn withdraw_unless_in(&self, sets: &[Arc<KeySet>]) {
+        let kept = sets.iter().flat_map(|set| &set.0);
+        for key in &self.0 {
+            if !kept.clone().any(|other| other.believed.is(&key.believed)) {
+                key.believed.withdraw();
+            }
+        }
+    }
+
+    /// Whether one of the keys signed the message, by its own algorithm; gives
+    /// the belief in it.
     pub(super) fn verify(
         &self,
         header: &Header,
         message: &[u8],
         signature: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Belief, Refusal> {
         let key = match (&header.kid, self.0.as_slice()) {
             (Some(id), keys) => keys
                 .iter()
@@ -109,7 +135,7 @@ impl KeySet {
             return Err(invalid("the token's algorithm (alg) is not its key's"));
         }
         match jsonwebtoken::crypto::verify(signature, message, &key.key, key.algorithm) {
-            Ok(true) => Ok(()),
+            Ok(true) => Ok(key.believed.belief()),
             Ok(false) | Err(_) => Err(invalid("the token's signature is not right")),
         }
     }
@@ -136,7 +162,15 @@ impl Key {
             return None;
         }
         let key = DecodingKey::from_jwk(&jwk).ok()?;
-        Some(Self { id: jwk.common.key_id, algorithm, key })
+        let material = ["kty", "crv", "x", "y", "n", "e"];
+        let material = material.map(|name| value.get(name).cloned().unwrap_or_default()).into();
+        let (id, believed) = (jwk.common.key_id, Believed::new());
+        Some(Self { id, algorithm, key, material, believed })
+    }
+
+    /// Whether both are one key, under one name.
+    fn is(&self, other: &Self) -> bool {
+        (&self.id, self.algorithm, &self.material) == (&other.id, other.algorithm, &other.material)
     }
 }
 

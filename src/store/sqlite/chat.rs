@@ -6,6 +6,7 @@
 
 mod append;
 mod batch;
+mod erase;
 mod read;
 mod rows;
 
@@ -55,6 +56,13 @@ impl ChatStore for SqliteStore {
         let room = room.clone();
         self.write("chat.delete_room", move |connection| {
             Box::pin(async move { delete_room(connection, partition, epoch, room).await })
+        })
+        .await
+    }
+
+    async fn erase_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+        self.write("chat.erase_deleted", move |connection| {
+            Box::pin(async move { erase::run(connection, limit).await })
         })
         .await
     }
@@ -180,7 +188,6 @@ async fn fence(
     Ok(if done.rows_affected() == 1 { Appended::Committed } else { Appended::Fenced })
 }
 
-/// With `secure_delete` on, what is deleted is overwritten in the file.
 async fn delete_room(
     connection: &mut SqliteConnection,
     partition: u16,
@@ -190,14 +197,14 @@ async fn delete_room(
     if fence(connection, partition, epoch).await? == Appended::Fenced {
         return Ok(Appended::Fenced);
     }
-    for sql in [
-        "DELETE FROM entry WHERE \"partition\" = ? AND room = ?",
-        "DELETE FROM entry_key WHERE \"partition\" = ? AND room = ?",
-        "DELETE FROM member WHERE \"partition\" = ? AND room = ?",
-        "UPDATE room SET title = '', head = 0, deleted = 1 WHERE \"partition\" = ? AND room = ?",
-    ] {
-        sqlx::query(sql).bind(partition).bind(room.clone()).execute(&mut *connection).await?;
-    }
+    sqlx::query(
+        "UPDATE room SET title = '', head = 0, deleted = 2 \
+         WHERE \"partition\" = ? AND room = ? AND deleted = 0",
+    )
+    .bind(partition)
+    .bind(room)
+    .execute(connection)
+    .await?;
     Ok(Appended::Committed)
 }
 

@@ -210,7 +210,8 @@ impl PaymentStore for SqliteStore {
                 // A bounded bite: other writers wait behind it.
                 let gone = sqlx::query(
                     "DELETE FROM idempotency WHERE (account, method, key) IN (SELECT account, \
-                         method, key FROM idempotency WHERE created_at < ?1 LIMIT 500)",
+                         method, key FROM idempotency AS i WHERE created_at < ?1 AND NOT EXISTS \
+                         (SELECT 1 FROM outbox AS x WHERE x.payment_id = i.payment_id) LIMIT 500)",
                 )
                 .bind(before)
                 .execute(connection)

@@ -2,7 +2,7 @@
 //! in one transaction, commits, and only then answers.
 //!
 //! Each job runs under a savepoint of its own: one that fails or panics is
-//! rolled back alone ([`group`]). When the disk or the commit fails, every job
+//! rolled back alone (`group`). When the disk or the commit fails, every job
 //! of the group fails, and the connection is closed and opened anew: after a
 //! failed fsync nothing that the old one remembers can be trusted. Until a write
 //! has succeeded on the new one the store is not healthy, and whoever wants to

@@ -24,6 +24,14 @@ pub(crate) async fn a_deleted_room_leaves_its_id_alone<S: ChatStore + 'static>(
     let record = store.room(0, "lobby").await.unwrap().unwrap();
     assert!(record.deleted);
     assert_eq!(record.title, "");
+    // It is nobody's at once; what it leaves is erased a slice at a time.
+    assert!(store.rooms_of(&who("bob"), "", 10).await.unwrap().is_empty());
+    assert_eq!(store.erase_deleted(2).await.unwrap(), 2);
+    let mut slices = 1;
+    while store.erase_deleted(2).await.unwrap() > 0 {
+        slices += 1;
+    }
+    assert!(slices > 2, "{slices} slices for more than four rows");
     assert!(store.entries(0, "lobby", 0, 10, usize::MAX).await.unwrap().is_empty());
     assert!(store.members(0, "lobby", "", 10).await.unwrap().is_empty());
     let key = |room: &str| KeyName {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use crate::chat::Content;
+use crate::chat::session::{Reader, Session};
 use crate::chat::testing::{Client, World, permit, who};
 use crate::proto::chat::v1::chat_response::Frame;
 use crate::proto::chat::v1::join::From;
@@ -30,6 +31,23 @@ async fn removal_stops_a_reader_at_once_whatever_its_backlog() {
     assert!(bob.is_silent());
     let Frame::Failed(failed) = bob.join("r", From::Latest(true)).await else { panic!("joined") };
     assert_eq!(failed.code, i32::from(Code::NotFound));
+}
+
+#[tokio::test]
+async fn joined_is_said_while_the_membership_cannot_change() {
+    let world = World::new().await;
+    world.room("r").await;
+    let room = world.chat.owner().open(&"r".into()).await.expect("owned").expect("there");
+    let reader = Reader::new(Session::new(who("bob")), "r".into());
+    let mut told = false;
+    let entered = room.enter(&reader, |_, _| {
+        let (locked, other) = (std::sync::mpsc::channel(), room.clone());
+        std::thread::spawn(move || locked.0.send(other.readers().len()));
+        // Whoever ends the membership takes the same lock, and gets it afterwards.
+        told = locked.1.recv_timeout(Duration::from_millis(100)).is_err();
+    });
+    assert!(entered.expect("it is in memory"), "bob is a member");
+    assert!(told, "a removal could be told before");
 }
 
 #[tokio::test]

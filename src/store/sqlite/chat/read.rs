@@ -143,7 +143,7 @@ pub(super) async fn rooms_of(
         "SELECT r.room, r.title, r.created_by, r.created_at, r.head, r.deleted, m.role \
          FROM member m CROSS JOIN room r \
          ON r.\"partition\" = m.\"partition\" AND r.room = m.room \
-         WHERE m.member = ? AND m.room > ? ORDER BY m.room LIMIT ?",
+         WHERE m.member = ? AND m.room > ? AND r.deleted = 0 ORDER BY m.room LIMIT ?",
     )
     .bind(member.as_str())
     .bind(after)

@@ -213,3 +213,15 @@ async fn many_open_a_new_database_at_once() {
         store.expect("opened").health();
     }
 }
+
+#[tokio::test]
+async fn closing_ends_although_a_read_does_not() {
+    let Fixture { _dir, path, store } = fixture().await;
+    put(&store, "kept", "1".to_owned()).await.expect("written");
+    let reading = store.readers().acquire().await.expect("a connection");
+    let closing = tokio::time::timeout(Duration::from_secs(30), store.close());
+    closing.await.expect("it hangs on the read").expect("the writer was closed");
+    drop(reading);
+    let store = SqliteStore::open(&path, 1).await.expect("opened again");
+    assert_eq!(keys(&store).await, ["kept"]);
+}

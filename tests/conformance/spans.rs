@@ -1,7 +1,8 @@
 //! The store's spans: one tree from a call down to the store, and the group's
-//! commit linked to every call in it. Alone in its process, because which spans
-//! are wanted is remembered for a process, not for a test.
+//! commit linked to every call in it. Seen in a process of its own, this test run
+//! again: which spans are wanted is remembered for a process, not for a test.
 
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use simpul::store::LedgerStore;
@@ -37,8 +38,19 @@ where
     }
 }
 
+#[test]
+fn a_write_stands_in_its_callers_trace_and_the_commit_is_linked_to_it() {
+    let alone = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--ignored", "--exact", "spans::the_process_that_looks_at_spans"])
+        .output()
+        .expect("started");
+    let said = String::from_utf8_lossy(&alone.stdout);
+    assert!(alone.status.success() && said.contains("1 passed"), "{said}");
+}
+
 #[tokio::test]
-async fn a_write_stands_in_its_callers_trace_and_the_commit_is_linked_to_it() {
+#[ignore = "run by a_write_stands_in_its_callers_trace_and_the_commit_is_linked_to_it"]
+async fn the_process_that_looks_at_spans() {
     let spans = Spans::default();
     let subscriber = tracing_subscriber::registry().with(spans.clone());
     let _guard = tracing::subscriber::set_default(subscriber);

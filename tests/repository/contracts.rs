@@ -1,13 +1,13 @@
 //! The contracts against a committed baseline, and what each must have.
 //!
-//! `tests/contracts/baseline.txt` holds one fact a line: every message, field,
+//! `tests/repository/baseline.txt` holds one fact a line: every message, field,
 //! enum value and method with its access rule. A fact may be added; one that
-//! goes away or changes breaks somebody. After an addition, write it anew with
-//! `SIMPUL_TEST_BLESS=1 cargo test --test contracts`, which refuses to forget.
-
-#![allow(clippy::print_stdout, reason = "what is skipped is said in the output")]
+//! goes away or changes breaks somebody. `baseline.binpb` is the same for `buf
+//! breaking`, as buf's image. After an addition, write both anew with
+//! `SIMPUL_TEST_BLESS=1 tests/run --test repository`, which refuses to forget.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -116,7 +116,7 @@ fn broken(baseline: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -
 
 #[test]
 fn nothing_of_the_baseline_is_gone_or_changed() {
-    let path = root().join("tests/contracts/baseline.txt");
+    let path = root().join("tests/repository/baseline.txt");
     let now = facts(&pool());
     let baseline = read(&std::fs::read_to_string(&path).unwrap_or_default());
     let broken = broken(&baseline, &now);
@@ -214,17 +214,41 @@ fn of_enum(each: &EnumDescriptor, need: &mut dyn FnMut(&[i32], &str)) {
     }
 }
 
-#[test]
-fn buf_finds_nothing() {
-    let Ok(buf) = Command::new("buf").arg("--version").output() else {
-        println!("SKIPPED: buf is not installed; .ci/run brings it");
-        return;
+/// Runs buf in proto/; None where it is not installed.
+fn buf(arguments: &[&str]) -> Option<(bool, String)> {
+    let run = Command::new("buf").args(arguments).current_dir(root().join("proto")).output();
+    let run = match run {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Past the capture of a test's output.
+            let _ = writeln!(std::io::stderr(), "NOT RUN: buf {arguments:?}: it is not on PATH");
+            return None;
+        }
+        run => run.expect("buf runs"),
     };
-    assert!(buf.status.success(), "buf --version");
-    let lint = Command::new("buf").arg("lint").current_dir(root().join("proto")).output();
-    let lint = lint.expect("buf runs");
-    let said = String::from_utf8_lossy(&lint.stdout).into_owned();
-    assert!(lint.status.success(), "{said}");
+    let said = [run.stdout, run.stderr].concat();
+    Some((run.status.success(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+#[test]
+fn buf_finds_nothing_to_say_of_the_style() {
+    if let Some((clean, said)) = buf(&["lint"]) {
+        assert!(clean, "{said}");
+    }
+}
+
+/// buf's own judgement, against an image of the contracts.
+#[test]
+fn buf_finds_nothing_that_breaks_callers() {
+    let image = root().join("tests/repository/baseline.binpb");
+    let image = image.to_str().expect("UTF-8");
+    if std::env::var_os("SIMPUL_TEST_BLESS").is_some() {
+        let made = buf(&["build", "--exclude-source-info", "-o", image]);
+        assert!(made.is_none_or(|(clean, _)| clean), "no image was made");
+        return;
+    }
+    if let Some((clean, said)) = buf(&["breaking", "--against", image]) {
+        assert!(clean, "{said}");
+    }
 }
 
 #[test]
