@@ -16,6 +16,7 @@ pub mod fault;
 pub mod id;
 pub mod money;
 pub mod node;
+pub mod path;
 pub mod payment;
 pub mod principal;
 pub mod proto;

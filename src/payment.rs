@@ -12,7 +12,6 @@ mod metrics;
 pub mod provider;
 mod service;
 pub mod state;
-mod trace;
 mod wake;
 mod worker;
 

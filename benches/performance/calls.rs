@@ -1,8 +1,11 @@
 //! Instructions per WhoAmI with a bearer token: the server's alone, by the
-//! difference of two runs, so that start and end cancel out.
+//! difference of two runs. Start and end cancel out, and so does what the node
+//! does by itself from time to time: both runs last equally long, the one with
+//! few calls idles for the rest. Both servers have one core and so one worker.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use simpul::proto::identity::v1::WhoAmIRequest;
 use simpul::proto::identity::v1::identity_service_client::IdentityServiceClient;
@@ -14,6 +17,10 @@ use crate::process::{Node, Server, Target, find, wait_for};
 
 const FEW: u32 = 500;
 const MANY: u32 = 4_500;
+
+const ONE_CORE: [&str; 3] = ["taskset", "-c", "0"];
+
+const CALLGRIND: [&str; 3] = ["valgrind", "-q", "--tool=callgrind"];
 
 async fn call(channel: Channel, token: &str, times: u32) {
     let mut client = IdentityServiceClient::new(channel);
@@ -33,18 +40,32 @@ fn collected(out: &Path) -> f64 {
     line.expect("totals").trim().parse().expect("a number")
 }
 
-async fn simpul(times: u32, env: &[(&str, &str)]) -> f64 {
+/// The calls, then idle until so much time has passed since their beginning;
+/// says how long that was.
+async fn calls(channel: Channel, token: &str, times: u32, at_least: Duration) -> Duration {
+    let begun = Instant::now();
+    call(channel, token, times).await;
+    // Not waiting for anything: the time is what is to be spent.
+    tokio::time::sleep(at_least.saturating_sub(begun.elapsed())).await;
+    begun.elapsed()
+}
+
+/// One run: the instructions and how long it took.
+type Run = (f64, Duration);
+
+async fn simpul(times: u32, at_least: Duration, env: &[(&str, &str)]) -> Run {
     let scratch = tempfile::tempdir().expect("a directory");
     let out = scratch.path().join("out");
     let file = format!("--callgrind-out-file={}", out.display());
-    let node = Node::start(&["valgrind", "-q", "--tool=callgrind", &file], env);
+    let prefix = [&ONE_CORE[..], &CALLGRIND[..], &[file.as_str()]].concat();
+    let node = Node::start(&prefix, env);
     let token = node.cli(&["token", "--as", "alice", "--ttl", "1h"]);
-    call(node.channel().await, &token, times).await;
+    let took = calls(node.channel().await, &token, times, at_least).await;
     node.server.end();
-    collected(&out)
+    (collected(&out), took)
 }
 
-async fn bare(times: u32, token: &str) -> f64 {
+async fn bare(times: u32, at_least: Duration, token: &str) -> Run {
     let node = Node::start(&[], &[]);
     let dir = tempfile::tempdir().expect("a directory");
     for file in ["server.pem", "server-key.pem"] {
@@ -53,8 +74,9 @@ async fn bare(times: u32, token: &str) -> f64 {
     }
     let ca = std::fs::read(node.info["ca_file"].as_str().expect("a file")).expect("PEM");
     let out = dir.path().join("out");
-    let child = Command::new("valgrind")
-        .args(["-q", "--tool=callgrind"])
+    let child = Command::new(ONE_CORE[0])
+        .args(&ONE_CORE[1..])
+        .args(CALLGRIND)
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::current_exe().expect("this program"))
         .args(["bare-server"])
@@ -64,9 +86,16 @@ async fn bare(times: u32, token: &str) -> f64 {
     let server = Server { child };
     let address = wait_for(&dir.path().join("address")).trim().to_owned();
     let channel = Target::new(&address, ca).channel().await;
-    call(channel, token, times).await;
+    let took = calls(channel, token, times, at_least).await;
     server.end();
-    collected(&out)
+    (collected(&out), took)
+}
+
+/// Per call, by difference; the long run first, since it says how long both are.
+async fn each(run: impl AsyncFn(u32, Duration) -> Run) -> f64 {
+    let (many, took) = run(MANY, Duration::ZERO).await;
+    let (few, _) = run(FEW, took).await;
+    (many - few) / f64::from(MANY - FEW)
 }
 
 pub async fn run() {
@@ -74,17 +103,16 @@ pub async fn run() {
         println!("calls: LEFT OUT, valgrind is not here");
         return;
     }
-    let each = |few: f64, many: f64| (many - few) / f64::from(MANY - FEW);
-    let ours = each(simpul(FEW, &[]).await, simpul(MANY, &[]).await);
     let token = {
         let node = Node::start(&[], &[]);
         node.cli(&["token", "--as", "alice", "--ttl", "1h"])
     };
-    let theirs = each(bare(FEW, &token).await, bare(MANY, &token).await);
+    let theirs = each(async |times, at_least| bare(times, at_least, &token).await).await;
+    let ours = each(async |times, at_least| simpul(times, at_least, &[]).await).await;
     let collector = collector().await;
-    let traced: [(&str, &str); 2] =
+    let env: [(&str, &str); 2] =
         [("OTEL_EXPORTER_OTLP_ENDPOINT", &collector), ("OTEL_TRACES_SAMPLER", "always_on")];
-    let traced = each(simpul(FEW, &traced).await, simpul(MANY, &traced).await);
+    let traced = each(async |times, at_least| simpul(times, at_least, &env).await).await;
     println!(
         "calls: instructions per WhoAmI, server only, by difference of {FEW} and {MANY} calls"
     );

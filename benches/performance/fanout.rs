@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::process::{Node, find, median};
+use crate::process::{Node, Server, find, median};
+use crate::readers::Stream;
 use crate::{nats, readers};
 
 const SUBSCRIBERS: usize = 50;
@@ -44,7 +45,42 @@ fn body(n: u64) -> String {
     format!("{n:012}{}", "x".repeat(BYTES - 12))
 }
 
-async fn simpul() -> f64 {
+/// What one server did.
+struct Run {
+    /// Deliveries per CPU-second of the server.
+    deliveries: f64,
+    /// The share of its core that it used: what is far from 1 was not saturated.
+    busy: f64,
+}
+
+/// Follows the server's CPU time while messages are on their way.
+struct Meter<'a> {
+    server: &'a Server,
+    cpu: f64,
+    begun: Instant,
+}
+
+impl<'a> Meter<'a> {
+    fn begin(server: &'a Server) -> Self {
+        Self { server, cpu: server.cpu(), begun: Instant::now() }
+    }
+
+    fn end(self) -> Run {
+        let took = self.begun.elapsed().as_secs_f64();
+        let used = self.server.cpu() - self.cpu;
+        Run { deliveries: (MESSAGES * SUBSCRIBERS as u64) as f64 / used, busy: used / took }
+    }
+}
+
+/// Checks one delivery: the next one, whole.
+fn verify(body: &[u8], next: &mut u64) {
+    let at = std::str::from_utf8(&body[..12]).expect("ASCII");
+    let at: u64 = at.parse().expect("a number");
+    assert!(at == *next && body.len() == BYTES, "{at} came instead of {next}");
+    *next += 1;
+}
+
+async fn simpul() -> Run {
     let node = Node::start(&["taskset", "-c", "0"], &[]);
     let token = node.cli(&["token", "--as", "alice", "--ttl", "1h"]);
     node.cli(&["room", "create", "bench", "--as", "alice"]);
@@ -52,24 +88,33 @@ async fn simpul() -> f64 {
     let progress = progress();
     let mut tasks = Vec::new();
     for n in 0..SUBSCRIBERS {
-        let mut stream = readers::Stream::join(&target, &token, "bench").await;
+        let Stream { writer, mut reader } = Stream::join(&target, &token, "bench").await;
         let progress = progress.clone();
         tasks.push(simpul::task::spawn("subscriber", async move {
-            let mut next = 0;
+            let (mut next, mut last) = (0, 0);
             while next < MESSAGES {
-                stream
-                    .messages(|message| {
-                        let at: u64 = message.body[..12].parse().expect("a number");
-                        assert!(at == next && message.body.len() == BYTES, "out of order");
-                        next += 1;
+                reader
+                    .messages(|seq, body| {
+                        assert!(last == 0 || seq == last + 1, "a gap in the log");
+                        last = seq;
+                        verify(body, &mut next);
                     })
                     .await;
                 progress[n].store(next, Ordering::Relaxed);
             }
+            drop(writer);
         }));
     }
-    let mut publisher = readers::Stream::join(&target, &token, "bench").await;
-    let before = node.server.cpu();
+    let Stream { mut writer, mut reader } = Stream::join(&target, &token, "bench").await;
+    // The publisher is a member as any other and reads as all do, beside its
+    // writing: its acknowledgements, and messages that are not counted.
+    let own = simpul::task::spawn("publisher's reader", async move {
+        let mut next = 0;
+        while next < MESSAGES {
+            reader.messages(|_, body| verify(body, &mut next)).await;
+        }
+    });
+    let meter = Meter::begin(&node.server);
     let mut sent = 0;
     while sent < MESSAGES {
         let mut batch = BytesMut::new();
@@ -77,21 +122,19 @@ async fn simpul() -> f64 {
             batch.extend_from_slice(&readers::send("bench", sent, &body(sent)));
             sent += 1;
         }
-        publisher.write(batch.freeze()).await;
-        // The publisher reads too: its acknowledgements and its own messages.
-        while sent.saturating_sub(slowest(&progress)) > WINDOW {
-            let _ = tokio::time::timeout(Duration::from_millis(1), publisher.read(|_| {})).await;
-        }
+        writer.write(batch.freeze()).await;
+        until(&progress, sent.saturating_sub(WINDOW)).await;
     }
     until(&progress, MESSAGES).await;
-    let used = node.server.cpu() - before;
+    let run = meter.end();
     for task in tasks {
         task.await.expect("a subscriber that got everything");
     }
-    (MESSAGES * SUBSCRIBERS as u64) as f64 / used
+    own.await.expect("the publisher's reader");
+    run
 }
 
-async fn theirs(program: &std::path::Path, round: usize) -> f64 {
+async fn theirs(program: &std::path::Path) -> Run {
     let node = Node::start(&[], &[]);
     let dir = tempfile::tempdir().expect("a directory");
     for file in ["server.pem", "server-key.pem"] {
@@ -100,7 +143,7 @@ async fn theirs(program: &std::path::Path, round: usize) -> f64 {
     }
     let ca = node.target().ca;
     drop(node);
-    let port = free_port(round);
+    let port = free_port();
     let server = nats::start(program, &["taskset", "-c", "0"], dir.path(), port);
     let progress = progress();
     let mut tasks = Vec::new();
@@ -111,20 +154,13 @@ async fn theirs(program: &std::path::Path, round: usize) -> f64 {
         tasks.push(simpul::task::spawn("subscriber", async move {
             let mut next = 0;
             while next < MESSAGES {
-                client
-                    .messages(|payload| {
-                        let at = std::str::from_utf8(&payload[..12]).expect("ASCII");
-                        let at: u64 = at.parse().expect("a number");
-                        assert!(at == next && payload.len() == BYTES, "out of order");
-                        next += 1;
-                    })
-                    .await;
+                client.messages(|payload| verify(payload, &mut next)).await;
                 progress[n].store(next, Ordering::Relaxed);
             }
         }));
     }
     let mut publisher = nats::Client::connect(port, &ca).await;
-    let before = server.cpu();
+    let meter = Meter::begin(&server);
     let mut sent = 0;
     while sent < MESSAGES {
         let mut batch = Vec::new();
@@ -136,14 +172,14 @@ async fn theirs(program: &std::path::Path, round: usize) -> f64 {
         until(&progress, sent.saturating_sub(WINDOW)).await;
     }
     until(&progress, MESSAGES).await;
-    let used = server.cpu() - before;
+    let run = meter.end();
     for task in tasks {
         task.await.expect("a subscriber that got everything");
     }
-    (MESSAGES * SUBSCRIBERS as u64) as f64 / used
+    run
 }
 
-fn free_port(_round: usize) -> u16 {
+fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
@@ -157,21 +193,33 @@ pub async fn run() {
     let (mut ours, mut nats, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..PAIRS {
         let a = simpul().await;
-        let b = theirs(&program, round).await;
-        println!("fanout pair {}: {:.0} against {:.0}: {:.2}", round + 1, a, b, a / b);
+        let b = theirs(&program).await;
+        let ratio = a.deliveries / b.deliveries;
+        println!(
+            "fanout pair {}: {:.0} (core busy {:.2}) against {:.0} (core busy {:.2}): {ratio:.2}",
+            round + 1,
+            a.deliveries,
+            a.busy,
+            b.deliveries,
+            b.busy,
+        );
+        ratios.push(ratio);
         ours.push(a);
         nats.push(b);
-        ratios.push(a / b);
     }
+    let middle = |runs: &[Run], of: fn(&Run) -> f64| median(runs.iter().map(of).collect());
     println!("fanout: deliveries per server CPU-second, median of {PAIRS} interleaved pairs");
-    println!("| server | deliveries | ÷ nats-server |");
-    println!("|---|---|---|");
-    println!("| nats-server with TLS | {:.0} | 1 |", median(nats));
-    println!("| Simpul, durable and authorized | {:.0} | {:.2} |", median(ours), median(ratios));
+    println!("| server | deliveries per CPU-second | core busy | ÷ nats-server |");
+    println!("|---|---|---|---|");
+    let (rate, busy) = (middle(&nats, |run| run.deliveries), middle(&nats, |run| run.busy));
+    println!("| nats-server with TLS | {rate:.0} | {busy:.2} | 1 |");
+    let (rate, busy) = (middle(&ours, |run| run.deliveries), middle(&ours, |run| run.busy));
+    let ratio = median(ratios);
+    println!("| Simpul, durable and authorized | {rate:.0} | {busy:.2} | {ratio:.2} |");
 }
 
 /// The clients' core: every thread of this process, those to come included.
-fn pin_to_core_1() {
+pub fn pin_to_core_1() {
     let pid = std::process::id().to_string();
     let pinned = std::process::Command::new("taskset").args(["-acp", "1", &pid]).output();
     assert!(pinned.is_ok_and(|output| output.status.success()), "taskset");

@@ -1,15 +1,15 @@
 //! Environment variables and `.env`: `SIMPUL_LISTEN__PUBLIC` is `listen.public`.
 //!
-//! A variable without `__` that is no top-level key is left alone: Kubernetes
-//! sets such ones (`SIMPUL_PORT`, `SIMPUL_SERVICE_HOST`,
-//! `SIMPUL_PORT_7443_TCP`) for a Service of this name, and the command line
-//! has some of its own.
+//! Left alone are SIMPUL_PROFILE, SIMPUL_TEST_* and what Kubernetes sets for a
+//! Service whose name begins with this one (`SIMPUL_PORT`,
+//! `SIMPUL_SERVICE_HOST`, `SIMPUL_ADMIN_PORT_7445_TCP_ADDR`). Any other is
+//! meant as a key: one that is none must not pass in silence.
 
 use std::path::Path;
 
+use super::layer;
 use super::layer::{Layer, read};
 use super::problem::Problems;
-use super::{keys, layer};
 
 /// A variable and where it stands.
 #[derive(Debug, Clone)]
@@ -39,8 +39,24 @@ fn key_of(name: &str) -> Option<String> {
     if rest == "PROFILE" || rest.starts_with("TEST_") {
         return None;
     }
-    let key = rest.to_ascii_lowercase().replace("__", ".");
-    (rest.contains("__") || keys::find(&key).is_some()).then_some(key)
+    if !rest.contains("__") && is_service_link(rest) {
+        return None;
+    }
+    Some(rest.to_ascii_lowercase().replace("__", "."))
+}
+
+/// Whether the rest of a name is what Kubernetes calls the parts of a Service:
+/// an address for every pod to find it by.
+fn is_service_link(rest: &str) -> bool {
+    let words: Vec<&str> = rest.split('_').collect();
+    // The Service's own name may go on: `simpul-admin` is SIMPUL_ADMIN_….
+    (0..words.len()).any(|at| match words.get(at..).unwrap_or_default() {
+        ["PORT"] | ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
+        ["PORT", number, "TCP" | "UDP" | "SCTP", part @ ..] => {
+            number.parse::<u16>().is_ok() && matches!(part, [] | ["PROTO" | "PORT" | "ADDR"])
+        }
+        _ => false,
+    })
 }
 
 /// The variables of a `.env` file: `NAME=value` a line, `#` comments, an

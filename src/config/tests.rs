@@ -117,10 +117,26 @@ fn variables_of_kubernetes_and_of_tests_are_not_keys() {
         ("SIMPUL_SERVICE_PORT_GRPC", "7443"),
         ("SIMPUL_PORT_7443_TCP", "tcp://10.0.0.1:7443"),
         ("SIMPUL_PORT_7443_TCP_ADDR", "10.0.0.1"),
+        ("SIMPUL_ADMIN_SERVICE_HOST", "10.0.0.2"),
+        ("SIMPUL_ADMIN_PORT_7445_TCP_PROTO", "tcp"),
         ("SIMPUL_PROFILE", "development"),
         ("SIMPUL_TEST_KEEP__FILES", "1"),
         ("OTHER__KEY", "1"),
     ]);
+}
+
+#[test]
+fn a_variable_that_is_meant_as_a_key_and_is_none_does_not_pass() {
+    let names = ["SIMPUL_DATADIR", "SIMPUL_LISTEN_PUBLIC", "SIMPUL_PORT_X_TCP", "SIMPUL_PORTS"];
+    let args = LoadArgs { env: env(&names.map(|name| (name, "planted"))), ..LoadArgs::default() };
+    let folder = tempfile::tempdir().expect("a folder");
+    let problems = load_in(folder.path(), &args).expect_err("none is a key");
+    assert_eq!(problems.iter().count(), names.len(), "{problems}");
+    let first = problems.iter().next().map(ToString::to_string);
+    assert_eq!(
+        first.as_deref(),
+        Some("datadir (environment variable SIMPUL_DATADIR): is not a key; data_dir is")
+    );
 }
 
 #[test]

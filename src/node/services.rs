@@ -171,8 +171,8 @@ fn routes(bound: &Bound, services: &Services, drain: &Watch) -> Result<Routes, S
 }
 
 /// The proven principal that authentication left for the layers inside of it.
-fn principal(extensions: &Extensions) -> Option<Principal> {
-    extensions.get::<Authenticated>()?.principal().cloned()
+fn principal(extensions: &Extensions) -> Option<&Principal> {
+    extensions.get::<Authenticated>()?.principal()
 }
 
 fn contracts(error: impl std::fmt::Display) -> StartError {

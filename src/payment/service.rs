@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use self::request::Wanted;
 use self::wait::Until;
-use super::{Core, state, trace};
+use super::{Core, state};
 use crate::id;
 use crate::principal::{Role, Roles};
 use crate::proto::payment::v1 as pb;
@@ -33,6 +33,7 @@ use crate::store::payment::{
     Claim, Claimed, Key, KeyRecord, Listing, OperationKind, OperationStatus, PaymentRecord, Status,
     Work,
 };
+use crate::telemetry::context;
 
 pub use sandbox::SandboxHandler;
 
@@ -85,7 +86,7 @@ impl PaymentHandler {
             payment_id: id::fresh(),
             operation_id: id::fresh(),
             work: Work::Pay(Box::new(wanted.payment)),
-            trace: trace::current(),
+            trace: context::current_traceparent().unwrap_or_default(),
             now: core.now(),
         };
         let ids = (claim.payment_id, claim.operation_id);
@@ -121,8 +122,10 @@ impl PaymentHandler {
                 return self.known(&known, &asked.hash, asked.until).await;
             }
             self.entitled(permit, &payment, asked.kind)?;
+            let withdrawal = state::withdraws(&payment, asked.kind);
             let minor_units = match state::begin(&payment, asked.kind, asked.minor_units) {
                 Ok(minor_units) => minor_units,
+                Err(state::Barred::Busy) if withdrawal => payment.amount.minor_units,
                 // The same key may have been claimed since it was looked up.
                 Err(barred) => match core.store().key(&asked.key).await? {
                     Some(known) => return self.known(&known, &asked.hash, asked.until).await,
@@ -161,11 +164,12 @@ impl PaymentHandler {
         let below_zero = self.core.parts.config.refund_below_zero;
         let reservation = (asked.kind == OperationKind::Refund)
             .then(|| state::reservation(payment, operation_id, minor_units, below_zero, now));
-        let work = Work::Operate {
-            version: payment.version,
-            kind: asked.kind,
-            minor_units,
-            reservation: reservation.clone(),
+        let version = payment.version;
+        let work = if state::withdraws(payment, asked.kind) {
+            Work::Withdraw { version, minor_units, failure: state::withdrawn() }
+        } else {
+            let reservation = reservation.clone();
+            Work::Operate { version, kind: asked.kind, minor_units, reservation }
         };
         let claim = Claim {
             key: asked.key.clone(),
@@ -173,7 +177,7 @@ impl PaymentHandler {
             payment_id: payment.id,
             operation_id,
             work,
-            trace: trace::current(),
+            trace: context::current_traceparent().unwrap_or_default(),
             now,
         };
         (claim, reservation)

@@ -28,6 +28,9 @@ pub use postings::transfer_id;
 /// The code of what was given up because the provider was never reached.
 pub const UNREACHABLE: &str = "provider_unreachable";
 
+/// The code of a charge that was given up before it was sent.
+const WITHDRAWN: &str = "withdrawn";
+
 /// Whether a payment may go from one status to another.
 pub fn is_legal(from: Status, to: Status) -> bool {
     use Status::*;
@@ -83,6 +86,21 @@ pub fn begin(payment: &PaymentRecord, kind: OperationKind, asked: i64) -> Result
         0 => Ok(most),
         _ if (1..=most).contains(&asked) => Ok(asked),
         _ => Err(Barred::Amount(most)),
+    }
+}
+
+/// Whether an operation is the cancellation of a payment whose charge was never
+/// sent: it is done here and now, and no provider hears of it. What is being
+/// sent, or may have arrived, is not withdrawn.
+pub fn withdraws(payment: &PaymentRecord, kind: OperationKind) -> bool {
+    kind == OperationKind::Cancel && payment.proven.status == Status::Created && payment.unsent
+}
+
+/// What a charge that was withdrawn says of itself.
+pub fn withdrawn() -> Failure {
+    Failure {
+        code: WITHDRAWN.to_owned(),
+        message: "the payer gave the payment up; nothing was sent".to_owned(),
     }
 }
 

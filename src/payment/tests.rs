@@ -5,3 +5,4 @@ mod crashes;
 mod kit;
 mod rights;
 mod stories;
+mod unheard;

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tracing::Instrument;
 
-use super::{Core, trace};
+use super::Core;
 use crate::drain::Phase;
 use crate::store::StoreError;
-use crate::store::payment::{Leased, OperationStatus, Task};
+use crate::store::payment::{Leased, Task};
 use crate::task;
+use crate::telemetry::context;
 
 /// How long it sleeps when nothing is due; work that comes in wakes it.
 const IDLE: Duration = Duration::from_secs(5);
@@ -121,9 +121,9 @@ async fn work(core: &Arc<Core>, leased: Leased) {
         payment.task = leased.task.as_str(),
         payment.attempt = leased.attempts,
     );
-    // Found half done at its first try, it belongs to a process that is gone.
-    let interrupted = leased.operation.status == OperationStatus::Unknown && leased.attempts == 0;
-    trace::restore(&span, &leased.trace, !interrupted);
+    // Below whoever asked for it, in the trace of the first try also when the
+    // process that made that is gone.
+    let trace = leased.trace.clone();
     let done = async {
         match leased.task {
             Task::Drive => drive::drive(core, leased).await,
@@ -131,9 +131,16 @@ async fn work(core: &Arc<Core>, leased: Leased) {
         }
     };
     tokio::select! {
-        result = done.instrument(span) => {
-            if let Err(error) = result {
-                tracing::warn!(%error, "an outbox row could not be worked on; it comes again");
+        result = context::follow(Some(&trace), span, done) => {
+            match result {
+                Ok(()) => {}
+                // Somebody else has brought it further, or given it up.
+                Err(StoreError::Conflict(why)) => {
+                    tracing::debug!(why, "an outbox row is no longer this worker's");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an outbox row could not be worked on; it comes again");
+                }
             }
         }
         () = drain.forced() => {}

@@ -4,13 +4,13 @@
 //! it, or whose rule is not exactly one of the three, stops the start-up with
 //! its name. Health and reflection are not ours: their rules stand here.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodDescriptor, Value};
 
 use super::permit::Caller;
+use crate::path::PathMap;
 use crate::principal::{Role, Roles};
 use crate::proto::auth::v1 as pb;
 use crate::refusal::{Reason, Refusal};
@@ -102,7 +102,7 @@ pub enum PolicyError {
 /// Every known method.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    methods: HashMap<Box<str>, Arc<Method>>,
+    methods: PathMap<Box<str>, Arc<Method>>,
 }
 
 impl Policy {

@@ -5,6 +5,7 @@
 //! cut at the deadline.
 
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::accept::Shared;
+use super::gather::gather;
 use super::metrics::Counted;
 use super::tls::TlsSource;
 use crate::drain;
@@ -119,7 +121,8 @@ where
         let metrics = &self.shared.metrics;
         let Some((connection, proof)) = self.admit(tls.get_ref().1) else { return };
         let service = Requests { service: self.shared.service.clone(), connection };
-        let mut http = pin!(self.shared.http.serve_connection(TokioIo::new(tls), service));
+        let (stream, flusher) = gather(tls);
+        let mut http = pin!(self.shared.http.serve_connection(TokioIo::new(stream), service));
 
         let mut end = pin!(sleep(jittered(self.shared.limits.age)));
         let mut forced = self.drain.clone();
@@ -128,7 +131,11 @@ where
         let mut cause = "age";
         loop {
             tokio::select! {
-                done = http.as_mut() => {
+                done = poll_fn(|cx| {
+                    let done = http.as_mut().poll(cx);
+                    flusher.flush(cx);
+                    done
+                }) => {
                     return metrics.closed_by(if going || draining {
                         "goaway"
                     } else if done.is_ok() {

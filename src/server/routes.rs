@@ -5,7 +5,6 @@
 //! canonical layer has let only exact paths through. A single method may be
 //! served apart from its generated service (`Chat` is).
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, ready};
@@ -18,6 +17,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
 
+use crate::path::PathMap;
 use crate::refusal::{Reason, Refusal};
 use crate::traffic::reply::refused;
 
@@ -58,8 +58,8 @@ where
 /// Collects what [`Routes`] serves.
 #[derive(Default)]
 pub struct Builder {
-    services: HashMap<&'static str, Box<dyn Route>>,
-    methods: HashMap<&'static str, Box<dyn Route>>,
+    services: PathMap<&'static str, Box<dyn Route>>,
+    methods: PathMap<&'static str, Box<dyn Route>>,
 }
 
 impl Builder {

@@ -71,6 +71,8 @@ pub struct PaymentRecord {
     pub proven: Proven,
     /// Whether an operation is under way.
     pub busy: bool,
+    /// Whether what is under way is its charge, and it was never sent.
+    pub unsent: bool,
     /// The payer's text.
     pub description: String,
     /// The caller's pairs.
@@ -173,6 +175,17 @@ pub enum Work {
         /// Posted together with the claim: a refund's reservation.
         reservation: Option<Transfer>,
     },
+    /// Gives up a payment that still has this version and whose charge was
+    /// never sent: the charge, its outbox row and its method token are gone,
+    /// the cancellation is done, and no provider hears of either.
+    Withdraw {
+        /// The version on which it was decided.
+        version: u64,
+        /// How much the payment is for.
+        minor_units: i64,
+        /// What the charge, which is not done any more, says of itself.
+        failure: Failure,
+    },
 }
 
 /// One transaction: key, operation and outbox row, with the payment itself or
@@ -202,7 +215,8 @@ pub enum Claimed {
     New,
     /// The key was there already; nothing was done.
     Known(KeyRecord),
-    /// The payment has changed since, or another operation is under way.
+    /// The payment has changed since, or another operation is under way, or what
+    /// was to be withdrawn is being sent.
     Moved,
     /// The payee lacks the money; nothing was done.
     InsufficientBalance,

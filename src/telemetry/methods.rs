@@ -1,11 +1,12 @@
 //! The methods that the node serves, from its own descriptors: the bounded set
 //! of names for spans and metrics, with what each call needs ready.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
+
+use crate::path::PathMap;
 
 /// One method. They live as long as the process: there are a few dozen.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ static METHODS: LazyLock<Methods> = LazyLock::new(Methods::read);
 
 struct Methods {
     all: Vec<&'static Method>,
-    by_path: HashMap<String, &'static Method>,
+    by_path: PathMap<String, &'static Method>,
     unknown: &'static Method,
 }
 

@@ -3,10 +3,11 @@
 //! The counters are plain atomics in a fixed table: a call costs no lock, no
 //! allocation and no hash of labels, and nobody can make the table grow.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -58,26 +59,48 @@ pub(super) fn code_name(code: Code) -> &'static str {
 /// Who calls, coarsely.
 const CLASSES: [&str; 4] = ["none", "user", "staff", "service"];
 
-/// Where a call's role class is put once it is known: in the request's
-/// extensions from the outermost layer on.
-#[derive(Debug, Clone, Default)]
-pub(super) struct RoleSlot(Arc<AtomicU8>);
+thread_local! {
+    /// The class of the call that is being polled here, once it is known.
+    static CLASS: Cell<u8> = const { Cell::new(0) };
+}
 
-impl RoleSlot {
-    fn note(&self, permit: &Permit) {
+/// The role class of one call. It is the thread's own while the call is polled,
+/// so that telling it costs neither an allocation nor a place in the request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RoleClass(u8);
+
+impl RoleClass {
+    fn of(permit: &Permit) -> Self {
         let any = |roles: &[Role]| roles.iter().any(|role| permit.has(*role));
-        let class = if any(&[Role::Backend, Role::Node]) {
-            3
+        if any(&[Role::Backend, Role::Node]) {
+            Self(3)
         } else if any(&[Role::Support, Role::Auditor, Role::Operator]) {
-            2
+            Self(2)
         } else {
-            1
-        };
-        self.0.store(class, Ordering::Relaxed);
+            Self(1)
+        }
     }
 
-    fn class(&self) -> usize {
-        usize::from(self.0.load(Ordering::Relaxed)).min(CLASSES.len() - 1)
+    /// Runs what may tell the class, and takes it over.
+    pub(super) fn during<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let outer = Outer(CLASS.replace(self.0));
+        let done = work();
+        self.0 = CLASS.get();
+        drop(outer);
+        done
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0).min(CLASSES.len() - 1)
+    }
+}
+
+/// Puts back what was there, a panic inside or not.
+struct Outer(u8);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        CLASS.set(self.0);
     }
 }
 
@@ -111,9 +134,9 @@ impl Red {
         }
     }
 
-    pub(super) fn ended(&self, method: &Method, role: &RoleSlot, code: Code, took: Duration) {
+    pub(super) fn ended(&self, method: &Method, role: RoleClass, code: Code, took: Duration) {
         let Some(row) = self.0.get(method.index) else { return };
-        let class = role.class();
+        let class = role.index();
         row.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(count) = row.calls.get(class).and_then(|codes| codes.get(code as usize)) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -209,9 +232,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let extensions = request.extensions();
-        if let (Some(slot), Some(permit)) = (extensions.get::<RoleSlot>(), extensions.get()) {
-            slot.note(permit);
+        if let Some(permit) = request.extensions().get() {
+            CLASS.set(RoleClass::of(permit).0);
         }
         self.inner.call(request)
     }

@@ -68,15 +68,10 @@ where
         self.inner.poll_ready(task)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let call =
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut call =
             Call::begin(self.red.clone(), request.uri().path(), request.headers(), self.propagate);
-        request.extensions_mut().insert(call.role());
-        request.extensions_mut().insert(call.context());
-        let inner = {
-            let _entered = call.enter();
-            self.inner.call(request)
-        };
+        let inner = call.run(|| self.inner.call(request));
         ResponseFuture { inner, call: Some(call) }
     }
 }
@@ -101,10 +96,10 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = {
-            let _entered = this.call.as_ref().map(Call::enter);
-            ready!(this.inner.poll(task))
-        };
+        let response = ready!(match this.call {
+            Some(call) => call.run(|| this.inner.poll(task)),
+            None => this.inner.poll(task),
+        });
         let mut call = this.call.take();
         Poll::Ready(match response {
             Ok(response) => {
@@ -142,10 +137,10 @@ impl<B: Body> Body for TraceBody<B> {
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let frame = {
-            let _entered = this.call.as_ref().map(Call::enter);
-            ready!(this.inner.poll_frame(task))
-        };
+        let frame = ready!(match this.call {
+            Some(call) => call.run(|| this.inner.poll_frame(task)),
+            None => this.inner.poll_frame(task),
+        });
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref()

@@ -131,7 +131,7 @@ where
             request.extensions_mut().insert(Deadline(end));
         }
         let inner = self.inner.call(request);
-        ResponseFuture::Running { inner, streaming, sleep: end.map(sleep_until) }
+        ResponseFuture::Running { inner, streaming, timer: Timer::new(end) }
     }
 }
 
@@ -155,7 +155,7 @@ pin_project! {
             streaming: bool,
             // Ends it.
             #[pin]
-            sleep: Option<Sleep>,
+            timer: Timer,
         },
     }
 }
@@ -172,24 +172,54 @@ where
                 Some(refusal) => Poll::Ready(Ok(refused(refusal))),
                 None => Poll::Pending, // Polled after it was ready.
             },
-            ResponseProject::Running { inner, streaming, sleep } => {
-                let end = sleep.as_ref().as_pin_ref().map(|sleep| sleep.deadline());
+            ResponseProject::Running { inner, streaming, timer } => {
                 if let Poll::Ready(answer) = inner.poll(cx) {
-                    let streaming = *streaming;
+                    let (streaming, end) = (*streaming, timer.end);
                     return Poll::Ready(answer.map(|response| {
                         response.map(|body| Timed {
                             inner: Some(body),
-                            sleep: end.map(sleep_until),
+                            timer: Timer::new(end),
                             streaming,
                         })
                     }));
                 }
-                match sleep.as_pin_mut().map(|sleep| sleep.poll(cx)) {
-                    Some(Poll::Ready(())) => Poll::Ready(Ok(refused(exceeded()))),
-                    _ => Poll::Pending,
+                match timer.poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Ok(refused(exceeded()))),
+                    Poll::Pending => Poll::Pending,
                 }
             }
         }
+    }
+}
+
+pin_project! {
+    /// A time, and a timer for it that is made when it is first waited for:
+    /// most calls are over before.
+    #[derive(Debug)]
+    struct Timer {
+        end: Option<Instant>,
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+impl Timer {
+    fn new(end: Option<Instant>) -> Self {
+        Self { end, sleep: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Never ready without a time.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(end) = *this.end else { return Poll::Pending };
+        if this.sleep.is_none() {
+            this.sleep.set(Some(sleep_until(end)));
+        }
+        this.sleep.as_pin_mut().map_or(Poll::Pending, |sleep| sleep.poll(cx))
     }
 }
 
@@ -200,14 +230,14 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         #[pin]
-        sleep: Option<Sleep>,
+        timer: Timer,
         streaming: bool,
     }
 }
 
 impl<B> Default for Timed<B> {
     fn default() -> Self {
-        Self { inner: None, sleep: None, streaming: false }
+        Self { inner: None, timer: Timer::new(None), streaming: false }
     }
 }
 
@@ -222,19 +252,16 @@ impl<B: Body<Data = Bytes>> Body for Timed<B> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         let frame = inner.poll_frame(cx);
-        let over = match this.sleep.as_mut().as_pin_mut() {
-            None => false,
-            // A stream that always has something to say must still see its end.
-            Some(sleep) if frame.is_ready() => {
-                *this.streaming && Instant::now() >= sleep.deadline()
-            }
-            Some(sleep) => sleep.poll(cx).is_ready(),
+        // A stream that always has something to say must still see its end.
+        let over = match &frame {
+            Poll::Ready(_) => *this.streaming && this.timer.is_over(),
+            Poll::Pending => this.timer.as_mut().poll(cx).is_ready(),
         };
         if !over {
             return frame;
         }
         this.inner.set(None);
-        this.sleep.set(None);
+        this.timer.set(Timer::new(None));
         Poll::Ready(Some(Ok(Frame::trailers(trailers(exceeded())))))
     }
 

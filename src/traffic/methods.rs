@@ -3,9 +3,9 @@
 //! Read once, from the embedded descriptors, for the services that are mounted:
 //! a method that is not here is UNIMPLEMENTED before anything looks at it.
 
-use std::collections::HashMap;
-
 use prost_reflect::{DescriptorError, DescriptorPool};
+
+use crate::path::PathMap;
 
 /// The health service: never shed, so that an overloaded node is not taken for
 /// a dead one.
@@ -28,7 +28,7 @@ pub struct Method {
 /// Every served method by its path. Example: `/grpc.health.v1.Health/Check`.
 #[derive(Debug, Clone)]
 pub struct Methods {
-    table: HashMap<Box<str>, Method>,
+    table: PathMap<Box<str>, Method>,
 }
 
 impl Methods {
@@ -42,7 +42,7 @@ impl Methods {
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
-        let mut table = HashMap::new();
+        let mut table = PathMap::default();
         for set in sets {
             let pool = DescriptorPool::decode(set)?;
             for service in pool.services().filter(|s| services.contains(&s.full_name())) {

@@ -186,7 +186,7 @@ impl Drop for StreamPermit {
 }
 
 /// Finds the proven principal that authentication left in the extensions.
-pub type PrincipalOf = fn(&Extensions) -> Option<Principal>;
+pub type PrincipalOf = for<'a> fn(&'a Extensions) -> Option<&'a Principal>;
 
 /// Puts [`Rate`] around a service.
 #[derive(Debug, Clone)]
@@ -224,7 +224,7 @@ impl<S> Rate<S> {
             return Ok(None);
         }
         let Some(principal) = (self.layer.principal)(extensions) else { return Ok(None) };
-        let entry = self.layer.limits.take_call(&principal)?;
+        let entry = self.layer.limits.take_call(principal)?;
         if method.is_some_and(|method| method.streaming) {
             return self.layer.limits.take_stream(entry).map(Some);
         }

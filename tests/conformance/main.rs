@@ -51,6 +51,7 @@ macro_rules! promised_by {
                 a_lease_is_held_by_one_and_ends,
                 an_outcome_is_recorded_once_with_its_postings,
                 a_payment_has_one_live_operation,
+                only_a_charge_that_was_never_sent_is_withdrawn,
                 a_reservation_without_balance_keeps_nothing,
                 what_was_being_sent_is_unknown_after_a_start,
                 a_hastened_row_is_due_at_once_also_after_a_lease,

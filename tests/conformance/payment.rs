@@ -257,6 +257,50 @@ pub(crate) async fn a_payment_has_one_live_operation<S: Store + 'static>(
     assert!(!store.payment(payment).await.expect("reads").expect("stands").busy);
 }
 
+pub(crate) async fn only_a_charge_that_was_never_sent_is_withdrawn<S: Store + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
+    let withdraw = |payment_id, version| {
+        let failure = Failure { code: "withdrawn".to_owned(), message: "given up".to_owned() };
+        Claim {
+            work: Work::Withdraw { version, minor_units: 1_000, failure },
+            ..operate(payment_id, version, "c", None)
+        }
+    };
+    let claim = claimed(&*store, "k").await;
+    let payment = store.payment(claim.payment_id).await.expect("reads").expect("stands");
+    assert!(payment.unsent && payment.busy);
+    let stale = store.claim(withdraw(payment.id, 9)).await.expect("answers");
+    assert_eq!(stale, Claimed::Moved);
+    // A worker that has leased it already finds that it may not send it.
+    let leased = lease_one(&*store, "w", 10).await;
+    let cancellation = withdraw(payment.id, 1);
+    assert_eq!(store.claim(cancellation.clone()).await.expect("answers"), Claimed::New);
+    let marked = store.mark_submitting(&leased, 11).await;
+    assert!(matches!(marked, Err(StoreError::Conflict(_))), "{marked:?}");
+    let late = store.record(succeeded(&leased)).await;
+    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    assert_eq!(store.next_due().await.expect("reads"), None);
+    let payment = store.payment(payment.id).await.expect("reads").expect("stands");
+    assert_eq!((payment.proven.status, payment.busy), (Status::Canceled, false));
+    let done = store.operation(cancellation.operation_id).await.expect("reads").expect("stands");
+    assert_eq!((done.kind, done.status), (OperationKind::Cancel, OperationStatus::Done));
+    let again = store.claim(cancellation).await.expect("answers");
+    assert!(matches!(again, Claimed::Known(_)), "{again:?}");
+
+    let sent = claimed(&*store, "sent").await;
+    let leased = lease_one(&*store, "w", 10).await;
+    store.mark_submitting(&leased, 11).await.expect("the holder may");
+    let late = store.claim(Claim {
+        key: Key { account: principal("alice"), method: Method::Cancel, key: "d".to_owned() },
+        ..withdraw(sent.payment_id, 1)
+    });
+    assert_eq!(late.await.expect("answers"), Claimed::Moved);
+    let payment = store.payment(sent.payment_id).await.expect("reads").expect("stands");
+    assert_eq!((payment.proven.status, payment.unsent), (Status::Created, false));
+}
+
 pub(crate) async fn a_reservation_without_balance_keeps_nothing<S: Store + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {

@@ -25,7 +25,7 @@ use simpul::store::sqlite::SqliteStore;
 use tonic::transport::Channel;
 
 use crate::pay::{process, to_toko};
-use crate::support::{LONG, Node, with_token};
+use crate::support::{LONG, Node, not_run, with_token};
 use crate::talk::{Session, room};
 
 const KILLS: usize = 50;
@@ -125,13 +125,11 @@ async fn stand_in(faults: &Path, window: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_lose_and_double_nothing() {
     if !cfg!(feature = "fault") {
-        eprintln!("NOT RUN: the kill test needs `--features fault`, as tests/run gives it");
-        return;
+        return not_run("the kill test: it needs `--features fault`, as tests/run gives it");
     }
     let faults = tempfile::tempdir().expect("a directory");
-    let mut node = Node::start_with(&[
-        ("SIMPUL_TEST_FAULT_DIR", faults.path().to_str().expect("UTF-8")),
-    ]);
+    let mut node =
+        Node::start_with(&[("SIMPUL_TEST_FAULT_DIR", faults.path().to_str().expect("UTF-8"))]);
     let token = node.token("alice", &[]);
     let shared = Arc::new(Shared::default());
     let channel = node.channel().await;

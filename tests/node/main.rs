@@ -4,6 +4,7 @@
 mod canary;
 mod chat;
 mod cli;
+mod clients;
 mod config;
 mod identity;
 mod kill;

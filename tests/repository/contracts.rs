@@ -7,6 +7,7 @@
 //! `SIMPUL_TEST_BLESS=1 tests/run --test repository`, which refuses to forget.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -218,7 +219,8 @@ fn buf(arguments: &[&str]) -> Option<(bool, String)> {
     let run = Command::new("buf").args(arguments).current_dir(root().join("proto")).output();
     let run = match run {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("NOT RUN: buf is not installed; tests/run brings it where npm is");
+            // Past the capture of a test's output.
+            let _ = writeln!(std::io::stderr(), "NOT RUN: buf {arguments:?}: it is not on PATH");
             return None;
         }
         run => run.expect("buf runs"),

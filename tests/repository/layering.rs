@@ -11,6 +11,7 @@ const LEVELS: &[&[&str]] = &[
     &[
         "backoff",
         "card",
+        "path",
         "clock",
         "cut",
         "drain",

@@ -1,6 +1,6 @@
 //! What holds of the repository itself: the order of its modules, its contracts
 //! and their documents, and what it depends on.
-#![allow(clippy::print_stdout, reason = "what is skipped is said in the output")]
+#![allow(clippy::print_stdout, reason = "what asks to be split is said in the output")]
 
 mod contracts;
 mod dependencies;

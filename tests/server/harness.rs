@@ -65,8 +65,11 @@ pub(crate) fn traffic() -> Traffic {
     config.traffic
 }
 
-fn alice(_: &Extensions) -> Option<Principal> {
-    Principal::new(Kind::User, "alice", &"example.org".parse().ok()?).ok()
+fn alice(_: &Extensions) -> Option<&Principal> {
+    static ALICE: std::sync::LazyLock<Option<Principal>> = std::sync::LazyLock::new(|| {
+        Principal::new(Kind::User, "alice", &"example.org".parse().ok()?).ok()
+    });
+    ALICE.as_ref()
 }
 
 fn trace() -> Option<String> {
@@ -193,7 +196,7 @@ impl TlsSource for Trust {
     ) -> Result<Option<(Arc<PeerCertificate>, Self::Chain)>, Refusal> {
         let Some(chain) = connection.peer_certificates() else { return Ok(None) };
         let certificate = Arc::new(PeerCertificate {
-            principal: alice(&Extensions::new()).expect("principal"),
+            principal: alice(&Extensions::new()).expect("principal").clone(),
             roles: Roles::NONE,
             not_after: std::time::SystemTime::now() + LONG,
             thumbprint: [0; 32],

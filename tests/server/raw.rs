@@ -175,35 +175,3 @@ async fn timeouts_are_read_strictly() {
     let mut body = client.open(stream, framed(&[])).await.expect("a stream").into_body();
     assert!(next(&mut body).await.is_some_and(|message| message.is_ok()));
 }
-
-/// What a bare server of these libraries fails too, because it answers before it
-/// has read.
-const BARE: [&str; 4] = [
-    "Sends a WINDOW_UPDATE frame on half-closed (remote) stream",
-    "Sends a PRIORITY frame on half-closed (remote) stream",
-    "Sends HEADERS frames that causes their advertised concurrent stream limit to be exceeded",
-    "Sends a HEADERS frame with the \"content-length\" header field which does not equal the DATA \
-     frame payload length",
-];
-
-/// With `SIMPUL_TEST_H2SPEC=/path/to/h2spec`.
-#[tokio::test(flavor = "multi_thread")]
-async fn h2spec_finds_what_it_finds_in_a_bare_server() {
-    let Some(h2spec) = std::env::var_os("SIMPUL_TEST_H2SPEC") else {
-        eprintln!("h2spec was NOT run: SIMPUL_TEST_H2SPEC names no program");
-        return;
-    };
-    let node = Node::defaults().await;
-    let port = node.address.port().to_string();
-    let run = move || {
-        let arguments = ["-t", "-k", "-h", "127.0.0.1", "-p", &port];
-        std::process::Command::new(h2spec).args(arguments).output()
-    };
-    let output = tokio::task::spawn_blocking(run).await.expect("a task").expect("h2spec runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("145 tests, "), "it ran to its end: {text}");
-    let failed = text.split("Failures:").nth(1).unwrap_or_default();
-    for line in failed.lines().filter(|line| line.contains('×')) {
-        assert!(BARE.iter().any(|bare| line.ends_with(bare)), "{failed}");
-    }
-}

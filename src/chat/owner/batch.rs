@@ -208,6 +208,11 @@ impl<'a> Batch<'a> {
             .collect()
     }
 
+    /// Gives the proposals back, unanswered and in their order.
+    pub(super) fn into_jobs(self) -> Vec<Job> {
+        self.decided.into_iter().map(|decided| decided.job).collect()
+    }
+
     /// Answers everybody; gives the sessions that are to be woken.
     pub(super) fn answer(self) -> Vec<Arc<Session>> {
         self.decided.into_iter().filter_map(|decided| answer(decided.job, decided.result)).collect()

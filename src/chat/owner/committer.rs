@@ -27,6 +27,10 @@ const GROUP: usize = 1024;
 /// Bytes of bodies in one group; one proposal is always taken.
 const GROUP_BYTES: usize = 1024 * 1024;
 
+/// How long groups are looked up after one was refused: who sends again what
+/// was sent, after a lost connection say, does so many times.
+const LOOK_UP: Duration = Duration::from_secs(1);
+
 /// How often memory is looked after.
 const CARE: Duration = Duration::from_secs(1);
 
@@ -44,6 +48,8 @@ pub(crate) struct Committer {
     /// The newest commit's time: the next one is not before it, whatever the
     /// wall clock does.
     committed_at: i64,
+    /// Until then the store is asked for client message ids beforehand.
+    look_up_until: Duration,
 }
 
 /// What one turn of the task does.
@@ -68,7 +74,15 @@ impl Committer {
     ) -> Self {
         let limits = Limits { max_body_bytes: shared.config.max_body_bytes };
         let node_id = node_id.to_owned();
-        Self { shared, commands, readiness, node_id, limits, committed_at: 0 }
+        Self {
+            shared,
+            commands,
+            readiness,
+            node_id,
+            limits,
+            committed_at: 0,
+            look_up_until: Duration::ZERO,
+        }
     }
 
     /// Takes the partitions.
@@ -134,18 +148,30 @@ impl Committer {
         }
     }
 
+    /// Most client message ids are new, and the store refuses a group with one
+    /// that is not: it is asked for them only then, and for a while after.
     async fn commit(&mut self, jobs: Vec<Job>) {
+        let known = now() < self.look_up_until;
+        if let Some(jobs) = self.attempt(jobs, known).await {
+            self.look_up_until = now() + LOOK_UP;
+            self.attempt(jobs, true).await;
+        }
+    }
+
+    /// Gives the jobs back when the store refused a key that it was not asked
+    /// for; nothing of them was kept then, and nobody was answered.
+    async fn attempt(&mut self, jobs: Vec<Job>, look_up: bool) -> Option<Vec<Job>> {
         self.committed_at = clock::micros(SystemTime::now()).max(self.committed_at);
         let shared = self.shared.clone();
         let mut batch = Batch::new(self.limits, self.committed_at, &shared.budget);
-        let jobs = prepare(&shared, &mut batch, jobs).await;
+        let jobs = prepare(&shared, &mut batch, jobs, look_up).await;
         let span = commit_span(&jobs);
         jobs.into_iter().for_each(|job| batch.decide(job));
 
         let parts = batch.take_parts();
         if parts.is_empty() {
             batch.answer().iter().for_each(|session| session.wake());
-            return;
+            return None;
         }
         let partitions: Vec<u16> = parts.iter().map(|part| part.partition).collect();
         let entries: usize = parts.iter().map(|part| part.entries.len()).sum();
@@ -165,6 +191,7 @@ impl Committer {
                 }
                 finish(&shared, batch);
             }
+            Err(StoreError::Conflict(_)) if !look_up => return Some(batch.into_jobs()),
             Err(error) => {
                 tracing::error!(%error, entries, "an append failed; its outcome is not known");
                 shared.metrics.unknown_outcomes.inc();
@@ -176,6 +203,7 @@ impl Committer {
                 self.recover().await;
             }
         }
+        None
     }
 
     async fn delete(&mut self, id: &RoomId, sender: &Principal) -> Result<(), Refusal> {

@@ -11,12 +11,22 @@ use super::{Job, Shared};
 use crate::refusal::Refusal;
 use crate::store::chat::{KeyName, RoomId};
 
-/// Brings the group's rooms into memory and its keys out of the store; gives
-/// the proposals that can be decided. One call per partition that has keys.
-pub(super) async fn prepare(shared: &Shared, batch: &mut Batch<'_>, jobs: Vec<Job>) -> Vec<Job> {
+/// Brings the group's rooms into memory and, if they are to be looked up, its
+/// keys out of the store; gives the proposals that can be decided. One call per
+/// partition that has keys.
+pub(super) async fn prepare(
+    shared: &Shared,
+    batch: &mut Batch<'_>,
+    jobs: Vec<Job>,
+    look_up: bool,
+) -> Vec<Job> {
     let no_room = rooms(shared, batch, &jobs).await;
+    if !look_up && no_room.is_empty() {
+        return jobs;
+    }
     let mut names = BTreeMap::<u16, Vec<KeyName>>::new();
-    for job in jobs.iter().filter(|job| !no_room.contains_key(&job.proposal.room)) {
+    let asked = jobs.iter().filter(|job| look_up && !no_room.contains_key(&job.proposal.room));
+    for job in asked {
         if let Some(name) = key_name(job) {
             names.entry(shared.partition(&job.proposal.room)).or_default().push(name);
         }
@@ -38,6 +48,8 @@ pub(super) async fn prepare(shared: &Shared, batch: &mut Batch<'_>, jobs: Vec<Jo
 
 async fn rooms(shared: &Shared, batch: &mut Batch<'_>, jobs: &[Job]) -> HashMap<RoomId, Refusal> {
     let mut ids: Vec<&RoomId> = jobs.iter().map(|job| &job.proposal.room).collect();
+    // Most of a busy room's proposals follow each other.
+    ids.dedup();
     ids.sort_unstable();
     ids.dedup();
     let known = join_all(ids.iter().map(|id| know(shared, id))).await;

@@ -41,6 +41,14 @@ enum Ended {
     Broken(Status),
 }
 
+/// What became of a frame that was not refused.
+enum Executed {
+    /// Everything was done; an answer may wait.
+    Done,
+    /// The owner has it.
+    Submitted,
+}
+
 impl Input {
     /// The trace that frames of this stream belong to; `None` when nobody
     /// records it, so that a message costs no span.
@@ -99,30 +107,40 @@ impl Input {
         let mut began = false;
         loop {
             self.session.until(Session::has_room).await;
-            let request = match frames.message().await {
+            let mut request = match frames.message().await {
                 Ok(Some(request)) => request,
                 Ok(None) => return Ended::ByClient,
                 // What follows would be misframed.
                 Err(status) => return Ended::Broken(broken(&status)),
             };
-            let (room, message_id) = names(&request);
-            if let Err(refusal) = self.execute(request, &mut began).await {
-                self.session.push(wire::failed(&room, &message_id, refusal));
+            match self.execute(&mut request, &mut began).await {
+                // Its outcome comes later, and wakes the body then.
+                Ok(Executed::Submitted) => {}
+                Ok(Executed::Done) => self.session.wake(),
+                Err(refusal) => {
+                    let (room, message_id) = names(&request);
+                    self.session.push(wire::failed(&room, &message_id, refusal));
+                    self.session.wake();
+                }
             }
-            self.session.wake();
         }
     }
 
-    async fn execute(&self, request: pb::ChatRequest, began: &mut bool) -> Result<(), Refusal> {
+    /// Leaves the names that the frame has in it, for a refusal.
+    async fn execute(
+        &self,
+        request: &mut pb::ChatRequest,
+        began: &mut bool,
+    ) -> Result<Executed, Refusal> {
         if let Some(limit) = &self.frame_limit {
             limit.take(self.session.principal()).map_err(|delay| {
                 Refusal::new(Reason::RateLimited, "too many frames").retry_after(delay)
             })?;
         }
-        let Some(frame) = request.frame else {
+        let Some(frame) = &mut request.frame else {
             let mut violations = Violations::new();
             violations.add("frame", "must be one of the frames that the contract has");
-            return violations.finish();
+            return violations.finish().map(|()| Executed::Done);
         };
         if !*began && !matches!(frame, Frame::Join(_)) {
             let why = "the first frame must be a Join";
@@ -130,22 +148,22 @@ impl Input {
         }
         match frame {
             Frame::Join(join) => {
-                self.join(&join).await?;
+                self.join(join).await?;
                 *began = true;
-                Ok(())
             }
-            Frame::Leave(leave) => self.leave(&leave),
-            Frame::Send(send) => self.send(send).await,
-            Frame::Ping(ping) => {
-                self.session.push(Reply::Pong(pb::Pong { nonce: ping.nonce }));
-                Ok(())
+            Frame::Leave(leave) => self.leave(leave)?,
+            Frame::Send(send) => {
+                self.send(send).await?;
+                return Ok(Executed::Submitted);
             }
-            Frame::Reauthenticate(again) => self.permit.reauthenticate(&again.token),
+            Frame::Ping(ping) => self.session.push(Reply::Pong(pb::Pong { nonce: ping.nonce })),
+            Frame::Reauthenticate(again) => self.permit.reauthenticate(&again.token)?,
         }
+        Ok(Executed::Done)
     }
 
     /// Hands a message to the owner; its outcome comes as a frame.
-    async fn send(&self, send: pb::Send) -> Result<(), Refusal> {
+    async fn send(&self, send: &mut pb::Send) -> Result<(), Refusal> {
         let room = self.joined(&send.room_id)?;
         let mut violations = Violations::new();
         violations.check(id::is_client_key(&send.client_message_id), "client_message_id", || {
@@ -156,8 +174,11 @@ impl Input {
         let proposal = Proposal {
             room,
             sender: self.session.principal().clone(),
-            client_message_id: send.client_message_id.into(),
-            content: Content::Text { body: send.body, reply_to: send.reply_to },
+            client_message_id: send.client_message_id.as_str().into(),
+            content: Content::Text {
+                body: std::mem::take(&mut send.body),
+                reply_to: send.reply_to,
+            },
         };
         let job = Job { proposal, answer: Answer::Session(self.session.clone()), span };
         self.session.in_flight.fetch_add(1, Ordering::AcqRel);

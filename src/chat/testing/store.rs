@@ -58,6 +58,14 @@ impl MemoryStore {
     }
 }
 
+fn name(entry: &Entry) -> KeyName {
+    KeyName {
+        room: entry.room.clone(),
+        sender: entry.sender.clone(),
+        client_message_id: entry.client_message_id.clone(),
+    }
+}
+
 impl Data {
     fn keep(&mut self, part: &PartitionAppend) {
         for new in &part.entries {
@@ -70,18 +78,14 @@ impl Data {
             record.head = entry.seq;
             self.entries.entry(entry.room.clone()).or_default().push(entry.clone());
             if let Some(key) = new.key {
-                let name = KeyName {
-                    room: entry.room.clone(),
-                    sender: entry.sender.clone(),
-                    client_message_id: entry.client_message_id.clone(),
-                };
                 let record = KeyRecord {
                     seq: entry.seq,
                     committed_at: entry.committed_at,
                     digest: key.digest,
                     redactions: key.redactions,
                 };
-                assert!(self.keys.insert(name, record).is_none(), "the key was there");
+                let before = self.keys.insert(name(entry), record);
+                assert!(before.is_none(), "the key was there");
             }
         }
     }
@@ -149,6 +153,11 @@ impl ChatStore for MemoryStore {
         let fault = data.fault.take();
         if fault == Some(Fault::Lost) {
             return Err(StoreError::Unavailable("lost".into()));
+        }
+        let owned = |part: &&PartitionAppend| data.partitions[&part.partition].epoch == part.epoch;
+        let mut entries = parts.iter().filter(owned).flat_map(|part| &part.entries);
+        if entries.any(|new| new.key.is_some() && data.keys.contains_key(&name(&new.entry))) {
+            return Err(StoreError::Conflict("a client message id is taken"));
         }
         let mut results = Vec::new();
         for part in &parts {

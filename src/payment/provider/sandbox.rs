@@ -174,6 +174,7 @@ async fn charge(
         captured: 0,
         refunded: 0,
         settles_at: 0,
+        lossy: story == Story::LostReply,
     };
     match story {
         Story::Ok | Story::LostReply | Story::Unreachable => charge.take(),
@@ -186,10 +187,7 @@ async fn charge(
         Story::Pending => charge.settles_at = after(now, SETTLES_AFTER),
     }
     books::insert_charge(connection, &charge, now).await?;
-    Ok(match story {
-        Story::LostReply => ProviderAnswer::Unknown,
-        _ => answer(&charge),
-    })
+    Ok(if charge.lossy { ProviderAnswer::Unknown } else { answer(&charge) })
 }
 
 async fn act(
@@ -197,8 +195,9 @@ async fn act(
     request: &ProviderRequest,
     now: i64,
 ) -> Result<ProviderAnswer, StoreError> {
-    if let Some(code) = books::action(connection, &request.provider_key).await? {
-        return Ok(acted(&code));
+    if books::act_again(connection, &request.provider_key).await? {
+        let code = books::action(connection, &request.provider_key).await?;
+        return Ok(code.map_or(ProviderAnswer::Unknown, |code| acted(&code)));
     }
     let Some(mut charge) = books::charge(connection, &request.charge_key, now).await? else {
         return Ok(declined("no_such_charge"));
@@ -206,7 +205,7 @@ async fn act(
     let code = charge.act(request.kind, request.amount.minor_units).err().unwrap_or_default();
     books::update_charge(connection, &charge).await?;
     books::insert_action(connection, request, code, now).await?;
-    Ok(acted(code))
+    Ok(if charge.lossy { ProviderAnswer::Unknown } else { acted(code) })
 }
 
 async fn ask(

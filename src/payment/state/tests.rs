@@ -28,6 +28,7 @@ fn payment(status: Status, captured: i64, refunded: i64) -> PaymentRecord {
             next_action: None,
         },
         busy: false,
+        unsent: false,
         description: String::new(),
         metadata: BTreeMap::new(),
         room_id: "lobby".to_owned(),

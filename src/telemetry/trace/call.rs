@@ -11,18 +11,17 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::Code;
 use tracing::Span;
 use tracing::field::Empty;
-use tracing::span::Entered as InSpan;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::telemetry::context::{Entered, TraceContext};
+use crate::telemetry::context::TraceContext;
 use crate::telemetry::methods::{self, Method};
-use crate::telemetry::red::{Red, RoleSlot, code_name};
+use crate::telemetry::red::{Red, RoleClass, code_name};
 
 #[derive(Debug)]
 pub(super) struct Call {
     red: Arc<Red>,
     method: &'static Method,
-    role: RoleSlot,
+    role: RoleClass,
     began: Instant,
     context: TraceContext,
     span: Span,
@@ -51,7 +50,7 @@ impl Call {
         Self {
             red,
             method,
-            role: RoleSlot::default(),
+            role: RoleClass::default(),
             began: Instant::now(),
             context,
             span,
@@ -60,17 +59,11 @@ impl Call {
         }
     }
 
-    pub(super) fn role(&self) -> RoleSlot {
-        self.role.clone()
-    }
-
-    pub(super) fn context(&self) -> TraceContext {
-        self.context
-    }
-
-    /// Makes the call the one that this thread works on.
-    pub(super) fn enter(&self) -> (Entered, InSpan<'_>) {
-        (self.context.enter(), self.span.enter())
+    /// Does some of its work: the call is the one that this thread works on.
+    pub(super) fn run<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let _context = self.context.enter();
+        let _span = self.span.enter();
+        self.role.during(work)
     }
 
     /// The headers are there: a call that was refused has its status in them.
@@ -98,7 +91,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let code = self.code.unwrap_or(Code::Cancelled);
-        self.red.ended(self.method, &self.role, code, self.began.elapsed());
+        self.red.ended(self.method, self.role, code, self.began.elapsed());
         if self.open_stream {
             let span = tracing::info_span!(
                 target: "simpul::rpc",

@@ -33,6 +33,8 @@ pub(super) struct Charge {
     pub(super) refunded: i64,
     /// When time decides it; 0 for never.
     pub(super) settles_at: i64,
+    /// Whether the first reply to everything done to it is lost.
+    pub(super) lossy: bool,
 }
 
 impl Charge {
@@ -126,6 +128,8 @@ pub struct ChargeEntry {
 pub struct Books {
     /// The charges, by key.
     pub charges: Vec<ChargeEntry>,
+    /// How often a request to capture, cancel or refund arrived, all together.
+    pub received: u64,
     /// How many captures were done.
     pub captures: u64,
     /// How many refunds were done.
@@ -153,6 +157,10 @@ pub(super) async fn read(connection: &mut SqliteConnection, now: i64) -> Result<
             received: row.try_get("received")?,
         });
     }
+    let received = sqlx::query("SELECT coalesce(sum(received), 0) AS n FROM action")
+        .fetch_one(&mut *connection)
+        .await?;
+    books.received = received.try_get::<i64, _>("n")?.unsigned_abs();
     let rows = sqlx::query("SELECT kind, count(*) AS n FROM action WHERE code = '' GROUP BY kind")
         .fetch_all(&mut *connection)
         .await?;
@@ -206,7 +214,8 @@ pub(super) async fn insert_charge(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO charge (key, currency, minor_units, manual, status, code, captured, \
-         refunded, settles_at, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         refunded, settles_at, lossy, created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )
     .bind(&charge.key)
     .bind(&charge.currency)
@@ -217,6 +226,7 @@ pub(super) async fn insert_charge(
     .bind(charge.captured)
     .bind(charge.refunded)
     .bind(charge.settles_at)
+    .bind(charge.lossy)
     .bind(now)
     .execute(connection)
     .await?;
@@ -240,6 +250,19 @@ pub(super) async fn update_charge(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Counts a request to do something to a charge that arrived again; false when
+/// it is the first.
+pub(super) async fn act_again(
+    connection: &mut SqliteConnection,
+    key: &str,
+) -> Result<bool, StoreError> {
+    let counted = sqlx::query("UPDATE action SET received = received + 1 WHERE key = ?1")
+        .bind(key)
+        .execute(connection)
+        .await?;
+    Ok(counted.rows_affected() > 0)
 }
 
 /// The code of an action: empty when it was done; `None` when there is none.
@@ -296,5 +319,6 @@ fn charge_of(row: &SqliteRow) -> Result<Charge, StoreError> {
         captured: row.try_get("captured")?,
         refunded: row.try_get("refunded")?,
         settles_at: row.try_get("settles_at")?,
+        lossy: row.try_get("lossy")?,
     })
 }

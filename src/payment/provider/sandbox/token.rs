@@ -13,7 +13,7 @@ pub(super) enum Story {
     RequiresAction,
     /// It is decided some seconds later.
     Pending,
-    /// It works, and nobody hears of it.
+    /// It works, and nobody hears of it; so does everything done to it later.
     LostReply,
     /// It never arrives.
     Unreachable,

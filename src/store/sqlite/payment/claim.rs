@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::rows::{blob, damaged, id, seal};
 use crate::store::StoreError;
 use crate::store::payment::{
-    Claim, Claimed, Key, KeyRecord, NewPayment, OperationKind, OperationStatus, Status, Task, Work,
+    Claim, Claimed, Failure, Key, KeyRecord, NewPayment, OperationKind, OperationStatus, Status,
+    Task, Work,
 };
 use crate::store::sqlite::ledger;
 
@@ -37,7 +38,15 @@ pub(super) async fn claim(
             }
             (*kind, *minor_units, None)
         }
+        Work::Withdraw { version, minor_units, failure } => {
+            if !withdraw(connection, &claim, *version, failure).await? {
+                return Ok(Claimed::Moved);
+            }
+            (OperationKind::Cancel, *minor_units, None)
+        }
     };
+    let withdrawn = matches!(claim.work, Work::Withdraw { .. });
+    let status = if withdrawn { OperationStatus::Done } else { OperationStatus::New };
     sqlx::query(
         "INSERT INTO operation (id, payment_id, kind, status, minor_units, provider_key, method, \
          created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
@@ -45,15 +54,17 @@ pub(super) async fn claim(
     .bind(blob(&claim.operation_id))
     .bind(blob(&claim.payment_id))
     .bind(kind as i64)
-    .bind(OperationStatus::New as i64)
+    .bind(status as i64)
     .bind(minor_units)
     .bind(claim.operation_id.simple().to_string())
     .bind(method)
     .bind(claim.now)
     .execute(&mut *connection)
     .await?;
-    enqueue(connection, Task::Drive, claim.payment_id, claim.operation_id, &claim.trace, claim.now)
-        .await?;
+    if !withdrawn {
+        let (payment, operation) = (claim.payment_id, claim.operation_id);
+        enqueue(connection, Task::Drive, payment, operation, &claim.trace, claim.now).await?;
+    }
     insert_key(connection, &claim).await?;
     Ok(Claimed::New)
 }
@@ -143,6 +154,49 @@ async fn touch(
     .execute(connection)
     .await?;
     Ok(touched.rows_affected() == 1)
+}
+
+/// Ends the charge of a payment that has not moved, if it was never sent, and
+/// the payment with it. Whoever has leased its row finds neither the row nor a
+/// charge that may be marked SUBMITTING: from here on it cannot be sent.
+async fn withdraw(
+    connection: &mut SqliteConnection,
+    claim: &Claim,
+    version: u64,
+    failure: &Failure,
+) -> Result<bool, StoreError> {
+    let charge = sqlx::query(
+        "UPDATE operation SET status = ?2, failure_code = ?3, failure_detail = ?4, method = NULL, \
+         updated_at = ?5 WHERE payment_id = ?1 AND kind = ?6 AND status = ?7 \
+         AND EXISTS (SELECT 1 FROM payment WHERE id = ?1 AND version = ?8)",
+    )
+    .bind(blob(&claim.payment_id))
+    .bind(OperationStatus::Failed as i64)
+    .bind(&failure.code)
+    .bind(seal(&failure.message))
+    .bind(claim.now)
+    .bind(OperationKind::Charge as i64)
+    .bind(OperationStatus::New as i64)
+    .bind(i64::try_from(version).unwrap_or(i64::MAX))
+    .execute(&mut *connection)
+    .await?;
+    if charge.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query("DELETE FROM outbox WHERE payment_id = ?1")
+        .bind(blob(&claim.payment_id))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "UPDATE payment SET status = ?2, unknown = 0, next_action = NULL, updated_at = ?3, \
+         version = version + 1 WHERE id = ?1",
+    )
+    .bind(blob(&claim.payment_id))
+    .bind(Status::Canceled as i64)
+    .bind(claim.now)
+    .execute(connection)
+    .await?;
+    Ok(true)
 }
 
 pub(super) async fn enqueue(

@@ -92,7 +92,9 @@ macro_rules! payment_columns {
          p.refunded, p.unknown, p.failure_code, p.failure_detail, p.next_action, p.description, \
          p.metadata, p.room_id, p.provider, p.created_at, p.updated_at, p.version, \
          EXISTS (SELECT 1 FROM operation AS live WHERE live.payment_id = p.id \
-         AND live.status IN (1, 2, 5)) AS busy"
+         AND live.status IN (1, 2, 5)) AS busy, \
+         EXISTS (SELECT 1 FROM operation AS unsent WHERE unsent.payment_id = p.id \
+         AND unsent.kind = 1 AND unsent.status = 1) AS unsent"
     };
 }
 
@@ -131,6 +133,7 @@ pub(super) fn payment(row: &SqliteRow) -> Result<PaymentRecord, StoreError> {
             next_action: optional_text(row, "next_action")?.as_deref().map(action),
         },
         busy: row.try_get::<i64, _>("busy")? != 0,
+        unsent: row.try_get::<i64, _>("unsent")? != 0,
         description: text(row, "description")?,
         metadata,
         room_id: row.try_get("room_id")?,
