@@ -1,6 +1,7 @@
 //! Traces, as a real OTLP receiver gets them.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -9,8 +10,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
-use simpul::proto::chat::v1::SendMessageRequest;
+use simpul::proto::chat::v1::chat_request::Frame as Ask;
+use simpul::proto::chat::v1::chat_response::Frame as Tell;
 use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
+use simpul::proto::chat::v1::join::From;
+use simpul::proto::chat::v1::{Ping, SendMessageRequest};
 use simpul::proto::payment::v1::payment_service_client::PaymentServiceClient;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -18,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::pay::to_toko;
 use crate::support::{Node, eventually, with_token};
-use crate::talk::room;
+use crate::talk::{Session, room};
 
 /// A collector that keeps every span.
 #[derive(Debug, Clone, Default)]
@@ -134,6 +138,51 @@ async fn one_payment_is_one_trace_from_the_caller_down_to_the_store_and_the_prov
             .then_some(())
     })
     .await;
+}
+
+/// Each message of a stream has its own span, in the stream's trace and exported
+/// while the stream lives; nothing lives as long as the stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_does_not_hold_its_messages_spans() {
+    let (collector, url) = Collector::listen().await;
+    let node = Node::start_with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ]);
+    let alice = node.token("alice", &[]);
+    let channel = node.channel().await;
+    room(channel.clone(), &alice, "r", &[]).await;
+    let place = format!("00-{TRACE}-{PARENT}-01");
+    let begun = Instant::now();
+    let mut session = Session::open_traced(channel, &alice, &place).await.expect("a session");
+    session.ask_join("r", From::Latest(true)).await;
+    session.next().await;
+    session.send("r", "m", "halo").await;
+    session.sent().await;
+    let call = "simpul.chat.v1.ChatService/Chat";
+    eventually("the message's chain, while the stream is open", async || {
+        let spans = collector.trace(TRACE);
+        let commit = spans.iter().find(|span| span.name == "chat.commit")?;
+        let names = ancestry(&spans, commit, PARENT)?;
+        (names == ["chat.commit", "chat.send", call]).then_some(())
+    })
+    .await;
+    // Idle, but for a sign of life; then it ends.
+    const IDLE: Duration = Duration::from_secs(2);
+    tokio::time::sleep_until((begun + IDLE).into()).await;
+    session.ask(Ask::Ping(Ping { nonce: 1 })).await;
+    while !matches!(session.next().await, Tell::Pong(_)) {}
+    drop(session);
+    let before = collector.spans().len();
+    eventually("the stream's end", async || {
+        (node.metric("simpul_chat_sessions") == 0.0 && collector.spans().len() > before)
+            .then_some(())
+    })
+    .await;
+    for span in collector.spans() {
+        let length = Duration::from_nanos(span.end_time_unix_nano - span.start_time_unix_nano);
+        assert!(length < IDLE / 2 && span.name != "task", "{} took {length:?}", span.name);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

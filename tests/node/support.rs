@@ -62,6 +62,11 @@ impl Node {
         (self.child, self.info) = launch(&self.dir, &self.env);
     }
 
+    /// Changes its environment from the next start on.
+    pub fn set_env(&mut self, key: &str, value: &str) {
+        self.env.push((key.to_owned(), value.to_owned()));
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
@@ -146,6 +151,15 @@ impl Node {
         connect::dial(&self.public(), Some("localhost"), tls).await.expect("a handshake")
     }
 
+    /// A TLS stream with this certificate or none; fails where that is refused.
+    pub async fn try_stream(
+        &self,
+        identity: Option<(&[u8], &[u8])>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = connect::dial(&self.public(), Some("localhost"), self.tls(identity)).await;
+        stream.map_err(|error| std::io::Error::other(error.to_string()))
+    }
+
     fn public(&self) -> Address {
         self.address("public").parse().expect("an address")
     }
@@ -153,6 +167,15 @@ impl Node {
     fn tls(&self, identity: Option<(&[u8], &[u8])>) -> Arc<rustls::ClientConfig> {
         let ca = std::fs::read(self.info["ca_file"].as_str().expect("a file")).expect("the CA");
         Arc::new(connect::client_config(&ca, identity).expect("PEM"))
+    }
+
+    /// One number of the metrics.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.admin("/metrics");
+        let line =
+            text.lines().find(|line| line.strip_prefix(name).is_some_and(|l| l.starts_with(' ')));
+        let number = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no metric {name}:\n{text}"))
     }
 
     /// The admin listener's answer to a GET.
@@ -174,7 +197,12 @@ fn launch(dir: &Path, env: &[(String, String)]) -> (Child, Value) {
         .append(true)
         .open(dir.join("node.log"))
         .expect("a log file");
-    let mut child = command(dir)
+    let mut command = command(dir);
+    // What the environment cannot say, lists above all, stands in a file.
+    if dir.join("node.toml").exists() {
+        command.args(["--config", "node.toml"]);
+    }
+    let mut child = command
         .env("SIMPUL_LISTEN__PUBLIC", "127.0.0.1:0")
         .env("SIMPUL_LISTEN__ADMIN", "127.0.0.1:0")
         .envs(env.iter().map(|(k, v)| (k, v)))

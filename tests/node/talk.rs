@@ -9,6 +9,7 @@ use simpul::proto::chat::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -24,10 +25,29 @@ pub struct Session {
 impl Session {
     /// Opens a stream.
     pub async fn open(channel: Channel, token: &str) -> Result<Session, Status> {
+        Self::open_by(channel, token, |_| {}).await
+    }
+
+    /// Opens a stream within a trace.
+    pub async fn open_traced(
+        channel: Channel,
+        token: &str,
+        traceparent: &str,
+    ) -> Result<Session, Status> {
+        let place = traceparent.parse().expect("ASCII");
+        Self::open_by(channel, token, |metadata| drop(metadata.insert("traceparent", place))).await
+    }
+
+    async fn open_by(
+        channel: Channel,
+        token: &str,
+        change: impl FnOnce(&mut MetadataMap),
+    ) -> Result<Session, Status> {
         let (frames, outgoing) = mpsc::channel(1024);
         let mut client = ChatServiceClient::new(channel);
-        let incoming =
-            client.chat(with_token(ReceiverStream::new(outgoing), token)).await?.into_inner();
+        let mut request = with_token(ReceiverStream::new(outgoing), token);
+        change(request.metadata_mut());
+        let incoming = client.chat(request).await?.into_inner();
         Ok(Session { frames, incoming })
     }
 

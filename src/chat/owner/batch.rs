@@ -177,6 +177,14 @@ impl<'a> Batch<'a> {
         Ok(published)
     }
 
+    /// Whether a named proposal is refused. If the store was not asked for
+    /// names, it may have been acknowledged before: it must be asked then.
+    pub(super) fn doubts(&self) -> bool {
+        self.decided.iter().any(|decided| {
+            decided.result.is_err() && !decided.job.proposal.client_message_id.is_empty()
+        })
+    }
+
     /// What is to be appended, by partition; empty when nothing is.
     pub(super) fn take_parts(&mut self) -> Vec<PartitionAppend> {
         std::mem::take(&mut self.parts).into_values().collect()

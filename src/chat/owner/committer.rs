@@ -149,7 +149,8 @@ impl Committer {
     }
 
     /// Most client message ids are new, and the store refuses a group with one
-    /// that is not: it is asked for them only then, and for a while after.
+    /// that is not: it is asked for them only then, or when the rules refuse a
+    /// message that may have been acknowledged before, and for a while after.
     async fn commit(&mut self, jobs: Vec<Job>) {
         let known = now() < self.look_up_until;
         if let Some(jobs) = self.attempt(jobs, known).await {
@@ -158,8 +159,8 @@ impl Committer {
         }
     }
 
-    /// Gives the jobs back when the store refused a key that it was not asked
-    /// for; nothing of them was kept then, and nobody was answered.
+    /// Gives the jobs back when the store must be asked for their keys first;
+    /// nothing of them was kept then, and nobody was answered.
     async fn attempt(&mut self, jobs: Vec<Job>, look_up: bool) -> Option<Vec<Job>> {
         self.committed_at = clock::micros(SystemTime::now()).max(self.committed_at);
         let shared = self.shared.clone();
@@ -167,6 +168,9 @@ impl Committer {
         let jobs = prepare(&shared, &mut batch, jobs, look_up).await;
         let span = commit_span(&jobs);
         jobs.into_iter().for_each(|job| batch.decide(job));
+        if !look_up && batch.doubts() {
+            return Some(batch.into_jobs());
+        }
 
         let parts = batch.take_parts();
         if parts.is_empty() {
