@@ -109,7 +109,7 @@ mod tests {
     async fn a_stop_waits_for_guards_and_no_longer_than_its_deadline() {
         let (drain, mut watch) = channel();
         let guard = watch.guard();
-        let worker = tokio::spawn(async move {
+        let worker = crate::task::spawn("worker", async move {
             watch.graceful().await;
             drop(guard);
             watch.forced().await;
