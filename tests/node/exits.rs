@@ -75,7 +75,7 @@ fn a_key_that_cannot_be_read_is_a_matter_of_configuration() {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("open");
         }
         let Ok(found) = Command::new("setpriv").arg("--version").output() else {
-            eprintln!("NOT RUN: it needs setpriv when it runs as root");
+            crate::support::not_run("it needs setpriv when it runs as root");
             return;
         };
         assert!(found.status.success());
@@ -114,7 +114,7 @@ fn a_full_disk_is_unavailable() {
         .output()
         .is_ok_and(|output| output.status.success());
     if !mounted {
-        eprintln!("NOT RUN: a full disk needs the right to mount");
+        crate::support::not_run("a full disk needs the right to mount");
         return;
     }
     let unmount = Unmount(dir.path());
