@@ -188,26 +188,23 @@ fn execute(command: Command, env: &Env) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::unavailable(format!("cannot start: {error}")))?;
+    let follows = match &command {
+        Command::Chat(command) => command.only_reads(),
+        Command::Payment(command) => command.watches(),
+        Command::History(command) => command.follow,
+        Command::Health(command) => command.watch,
+        _ => false,
+    };
     let done = runtime.block_on(async {
-        match command {
-            Command::Serve(command) => command.run(env).await,
-            Command::Chat(command) => command.run(env).await,
-            Command::Pay(command) => command.run(env).await,
-            Command::Payment(command) => command.run(env).await,
-            Command::History(command) => command.run(env).await,
-            Command::Balance(command) => command.run(env).await,
-            Command::Room(command) => command.run(env).await,
-            Command::Whoami(command) => command.run(env).await,
-            Command::Token(command) => command.run(env),
-            Command::Cert(command) => command.run(env),
-            Command::Policy(command) => command.run(env),
-            Command::Config(command) => command.run(env),
-            Command::Health(command) => command.run(env).await,
-            Command::Doctor(command) => command.run(env).await,
-            Command::Backup(command) => command.run(env).await,
-            Command::Restore(command) => command.run(env).await,
-            Command::Context(command) => command.run(env),
-            Command::Completions(command) => command.run(env),
+        let gone = async {
+            match follows {
+                true => output::reader_gone().await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = dispatch(command, env) => ended,
+            () = gone => Err(Failure::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe))),
         }
     });
     // What still blocks a thread (a file that does not answer, a receiver of
@@ -215,6 +212,29 @@ fn execute(command: Command, env: &Env) -> Result<Exit, Failure> {
     // waits for was awaited above.
     runtime.shutdown_background();
     done
+}
+
+async fn dispatch(command: Command, env: &Env) -> Result<Exit, Failure> {
+    match command {
+        Command::Serve(command) => command.run(env).await,
+        Command::Chat(command) => command.run(env).await,
+        Command::Pay(command) => command.run(env).await,
+        Command::Payment(command) => command.run(env).await,
+        Command::History(command) => command.run(env).await,
+        Command::Balance(command) => command.run(env).await,
+        Command::Room(command) => command.run(env).await,
+        Command::Whoami(command) => command.run(env).await,
+        Command::Token(command) => command.run(env),
+        Command::Cert(command) => command.run(env),
+        Command::Policy(command) => command.run(env),
+        Command::Config(command) => command.run(env),
+        Command::Health(command) => command.run(env).await,
+        Command::Doctor(command) => command.run(env).await,
+        Command::Backup(command) => command.run(env).await,
+        Command::Restore(command) => command.run(env).await,
+        Command::Context(command) => command.run(env),
+        Command::Completions(command) => command.run(env),
+    }
 }
 
 #[cfg(test)]

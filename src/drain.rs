@@ -134,7 +134,7 @@ mod tests {
         let (drain, watch) = channel();
         let mut worker = watch.clone();
         let guard = watch.guard();
-        let worker = tokio::spawn(async move {
+        let worker = crate::task::spawn("worker", async move {
             worker.forced().await;
             drop(guard);
         });

@@ -16,6 +16,13 @@ pub const DOMAIN: &str = "simpul";
 /// How many violations one status names; more are counted in its message.
 const MAX_VIOLATIONS: usize = 16;
 
+/// How many bytes of fields and rules one status names: with ErrorInfo, the
+/// trace and the encoding's own bytes, its details stay below 4 KiB.
+const MAX_VIOLATION_BYTES: usize = 3 * 1024;
+
+/// The longest message, bytes; gRPC escapes it to at most three times as many.
+const MAX_MESSAGE: usize = 512;
+
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $code:ident;)+) => {
         /// The stable reason in a status's ErrorInfo. docs/errors.md is this
@@ -52,6 +59,8 @@ reasons! {
     MalformedMessage = "MALFORMED_MESSAGE", InvalidArgument;
     /// The message is larger than the node takes.
     MessageTooLarge = "MESSAGE_TOO_LARGE", OutOfRange;
+    /// The request's headers are larger, all together, than the node takes.
+    HeadersTooLarge = "HEADERS_TOO_LARGE", ResourceExhausted;
     /// The request's headers lack `te: trailers`.
     MissingTe = "MISSING_TE", InvalidArgument;
     /// The message is compressed in a way that the node does not take.
@@ -165,7 +174,12 @@ impl Refusal {
     fn details(&self) -> ErrorDetails {
         let mut details =
             ErrorDetails::with_error_info(self.reason.as_str(), DOMAIN, HashMap::new());
+        let mut room = MAX_VIOLATION_BYTES;
         for violation in self.violations.iter().take(MAX_VIOLATIONS) {
+            let Some(left) = room.checked_sub(violation.field.len() + violation.rule.len()) else {
+                break;
+            };
+            room = left;
             details.add_bad_request_violation(&violation.field, &violation.rule);
         }
         if let Some(delay) = self.retry_after {
@@ -186,7 +200,9 @@ impl std::error::Error for Refusal {}
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let details = refusal.details();
-        Status::with_error_details(refusal.reason.code(), refusal.message, details)
+        let mut message = refusal.message;
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        Status::with_error_details(refusal.reason.code(), message, details)
     }
 }
 
@@ -234,5 +250,25 @@ impl Violations {
             message.push_str(&format!("; and {more} more"));
         }
         Err(Refusal { violations: self.0, ..Refusal::new(Reason::InvalidArgument, message) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hundreds_of_long_violations_stay_within_four_kibibytes() {
+        for length in [1, 20, 200, 2_000] {
+            let mut violations = Violations::new();
+            for n in 0..300 {
+                violations.add(format!("metadata.{n}.{}", "é".repeat(length)), "must be shorter");
+            }
+            let status = Status::from(violations.finish().expect_err("three hundred"));
+            // What the trace's id adds outside of here has its place.
+            assert!(status.details().len() <= 4 * 1024 - 128, "{}", status.details().len());
+            assert!(status.message().len() <= MAX_MESSAGE);
+            assert!(length > 200 || status.get_details_bad_request().is_some(), "{length}");
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod accept;
 pub mod admin;
 pub mod bind;
 mod connection;
+mod exposition;
 mod gather;
 pub mod health;
 pub mod metrics;

@@ -162,11 +162,6 @@ impl Telemetry {
         self.propagates
     }
 
-    /// Whether traces leave the node.
-    pub fn exports(&self) -> bool {
-        self.provider.is_some()
-    }
-
     /// Puts the exporter's counters into the registry.
     pub fn register(&self, registry: &mut Registry) {
         self.spans.register(registry);

@@ -45,7 +45,7 @@ use crate::store::chat::{RoomId, partition_of};
 
 pub(crate) use committer::Committer;
 pub(crate) use refresh::{forget, refresh};
-pub(crate) use room::{Pull, Room};
+pub(crate) use room::{HOLD, Pull, Room};
 pub(crate) use view::{View, now};
 
 /// How many commands may wait for the owner's task; more callers wait.

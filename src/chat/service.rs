@@ -18,10 +18,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{Content, Proposal, Published, RoomAccess, RoomsView, Router};
+use crate::id;
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_service_server::{ChatService, ChatServiceServer};
 use crate::refusal::Refusal;
+use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
 use crate::store::ChatStore;
 use crate::store::chat::{RoomId, partition_of};
@@ -88,12 +90,27 @@ impl ChatApi {
     }
 }
 
-/// Takes the permit, then answers or refuses.
+/// Takes the permit, tells the audit log what it is about, then answers or
+/// refuses.
 macro_rules! answer {
-    ($self:ident, $request:ident, $method:ident) => {{
+    ($self:ident, $request:ident, $method:ident, $about:expr) => {{
         let permit = Permit::of(&$request)?;
+        AuditSubject::note(&$request, $about);
         Ok(Response::new($self.$method(&permit, $request.into_inner()).await?))
     }};
+}
+
+/// The room for the audit log; nothing for what is no room's id.
+fn room(id: &str) -> String {
+    if id::is_short_name(id) { format!("room {id}") } else { String::new() }
+}
+
+/// The member and its room for the audit log, as far as the two are names.
+fn member(principal: &str, id: &str) -> String {
+    let room = room(id);
+    // Any domain will do: only whether it is a name is asked.
+    let named = "any".parse().is_ok_and(|domain| Principal::parse_in(principal, &domain).is_ok());
+    if named && !room.is_empty() { format!("{principal} in {room}") } else { room }
 }
 
 #[tonic::async_trait]
@@ -104,84 +121,91 @@ impl ChatService for ChatApi {
         &self,
         request: Request<pb::SendMessageRequest>,
     ) -> Result<Response<pb::SendMessageResponse>, Status> {
-        answer!(self, request, send)
+        answer!(self, request, send, |asked| room(&asked.room_id))
     }
 
     async fn get_messages(
         &self,
         request: Request<pb::GetMessagesRequest>,
     ) -> Result<Response<Self::GetMessagesStream>, Status> {
-        answer!(self, request, read)
+        answer!(self, request, read, |asked| room(&asked.room_id))
     }
 
     async fn create_room(
         &self,
         request: Request<pb::CreateRoomRequest>,
     ) -> Result<Response<pb::CreateRoomResponse>, Status> {
-        answer!(self, request, create)
+        let subject = AuditSubject::of_request(&request);
+        let answered: Result<Response<pb::CreateRoomResponse>, Status> =
+            answer!(self, request, create, |asked| room(&asked.room_id));
+        // Its id may be the node's choice.
+        if let Some(made) = answered.as_ref().ok().and_then(|made| made.get_ref().room.as_ref()) {
+            subject.set(&room(&made.room_id));
+        }
+        answered
     }
 
     async fn get_room(
         &self,
         request: Request<pb::GetRoomRequest>,
     ) -> Result<Response<pb::GetRoomResponse>, Status> {
-        answer!(self, request, get)
+        answer!(self, request, get, |asked| room(&asked.room_id))
     }
 
     async fn update_room(
         &self,
         request: Request<pb::UpdateRoomRequest>,
     ) -> Result<Response<pb::UpdateRoomResponse>, Status> {
-        answer!(self, request, update)
+        answer!(self, request, update, |asked| room(&asked.room_id))
     }
 
     async fn delete_room(
         &self,
         request: Request<pb::DeleteRoomRequest>,
     ) -> Result<Response<pb::DeleteRoomResponse>, Status> {
-        answer!(self, request, delete)
+        answer!(self, request, delete, |asked| room(&asked.room_id))
     }
 
     async fn list_rooms(
         &self,
         request: Request<pb::ListRoomsRequest>,
     ) -> Result<Response<pb::ListRoomsResponse>, Status> {
-        answer!(self, request, list)
+        answer!(self, request, list, |_| String::new())
     }
 
     async fn list_members(
         &self,
         request: Request<pb::ListMembersRequest>,
     ) -> Result<Response<pb::ListMembersResponse>, Status> {
-        answer!(self, request, members)
+        answer!(self, request, members, |asked| room(&asked.room_id))
     }
 
     async fn add_member(
         &self,
         request: Request<pb::AddMemberRequest>,
     ) -> Result<Response<pb::AddMemberResponse>, Status> {
-        answer!(self, request, add)
+        answer!(self, request, add, |asked| member(&asked.principal, &asked.room_id))
     }
 
     async fn remove_member(
         &self,
         request: Request<pb::RemoveMemberRequest>,
     ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
-        answer!(self, request, remove)
+        answer!(self, request, remove, |asked| member(&asked.principal, &asked.room_id))
     }
 
     async fn leave_room(
         &self,
         request: Request<pb::LeaveRoomRequest>,
     ) -> Result<Response<pb::LeaveRoomResponse>, Status> {
-        answer!(self, request, leave)
+        answer!(self, request, leave, |asked| room(&asked.room_id))
     }
 
     async fn set_member_role(
         &self,
         request: Request<pb::SetMemberRoleRequest>,
     ) -> Result<Response<pb::SetMemberRoleResponse>, Status> {
-        answer!(self, request, set_role)
+        answer!(self, request, set_role, |asked| member(&asked.principal, &asked.room_id))
     }
 }
 

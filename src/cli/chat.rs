@@ -9,6 +9,7 @@
 
 mod feed;
 mod outbox;
+mod renewal;
 mod session;
 
 use std::io::IsTerminal;
@@ -54,10 +55,15 @@ pub struct Chat {
 }
 
 impl Chat {
+    /// Whether it does not look at its input.
+    pub fn only_reads(&self) -> bool {
+        self.count.is_some() || self.follow
+    }
+
     /// Reads, sends, comes back after losses, until the end.
     pub async fn run(self, env: &Env) -> Result<Exit, Failure> {
         let from = From::parse(&self.from)?;
-        let reads_only = self.count.is_some() || self.follow;
+        let reads_only = self.only_reads();
         let interactive = !reads_only && std::io::stdin().is_terminal();
         let shows = reads_only || interactive || from.is_some();
         let prefix = self.id.unwrap_or_else(|| crate::id::fresh().simple().to_string());

@@ -14,8 +14,8 @@ use super::failure::Failure;
 use crate::principal::{Principal, Role, TrustDomain};
 use crate::security::development::{self, TokenRequest};
 
-/// How long a token lives that a command signs for itself. A stream that lives
-/// longer comes back with a fresh one.
+/// How long a token lives that a command signs for itself. A chat that lives
+/// longer goes on with a fresh one, other streams come back with it.
 const OWN_TTL: Duration = Duration::from_secs(3600);
 
 /// A way to a bearer token.
@@ -76,20 +76,29 @@ impl Credential {
         }
     }
 
-    /// The header's value; secret.
-    pub fn bearer(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-        let token = match self {
+    /// A token, fresh where it can be had afresh.
+    pub fn token(&self) -> Result<Option<SecretString>, Failure> {
+        Ok(Some(match self {
             Credential::None => return Ok(None),
             Credential::Token(token) => token.clone(),
             Credential::File(path) => read_token(path)?,
             Credential::Signed(signer) => signer.sign(OWN_TTL)?.token,
-        };
+        }))
+    }
+
+    /// Whether another token may come than the one before.
+    pub fn is_renewable(&self) -> bool {
+        matches!(self, Credential::File(_) | Credential::Signed(_))
+    }
+
+    /// A token as the header's value; secret.
+    pub fn header(token: &SecretString) -> Result<MetadataValue<Ascii>, Failure> {
         let header = format!("Bearer {}", token.expose_secret().trim());
         let mut value: MetadataValue<Ascii> = header
             .parse()
             .map_err(|_| Failure::usage("the token has characters that no token has"))?;
         value.set_sensitive(true);
-        Ok(Some(value))
+        Ok(value)
     }
 }
 
@@ -150,10 +159,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("token");
         std::fs::write(&file, "abc.def\n").expect("written");
-        let value = Credential::File(file).bearer().expect("read").expect("a token");
+        let token = Credential::File(file).token().expect("read").expect("a token");
+        let value = Credential::header(&token).expect("ASCII");
         assert_eq!(value.to_str().expect("ascii"), "Bearer abc.def");
         assert!(value.is_sensitive());
-        let missing = Credential::File(dir.path().join("none")).bearer().expect_err("missing");
+        let missing = Credential::File(dir.path().join("none")).token().expect_err("missing");
         assert_eq!(missing.exit(), Exit::Usage);
     }
 

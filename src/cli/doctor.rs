@@ -8,6 +8,7 @@ mod checks;
 mod database;
 mod facts;
 mod gather;
+mod unusable;
 
 use clap::Args;
 use serde_json::json;

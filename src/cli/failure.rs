@@ -183,7 +183,8 @@ impl From<Status> for Failure {
         let mut failure = Failure::new(Exit::of(status.code()), message);
         failure.0.code = Some(status.code());
         failure.0.reason = details.error_info().map(|info| info.reason.clone());
-        failure.0.trace_id = trace_id(&status);
+        let named = details.request_info().map(|info| info.request_id.clone());
+        failure.0.trace_id = named.filter(|id| !id.is_empty()).or_else(|| trace_id(&status));
         if let Some(bad) = details.bad_request() {
             failure.0.violations = bad
                 .field_violations

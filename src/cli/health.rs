@@ -20,7 +20,7 @@ pub struct Health {
     service: String,
     /// Go on, with a line at each change
     #[arg(long)]
-    watch: bool,
+    pub(super) watch: bool,
 }
 
 impl Health {

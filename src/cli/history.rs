@@ -26,7 +26,7 @@ pub struct History {
     account: Option<String>,
     /// Go on with what is posted from now on; survives a restart of the node
     #[arg(long, short)]
-    follow: bool,
+    pub(super) follow: bool,
     /// Only transactions after this position
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     after: u64,

@@ -76,6 +76,32 @@ impl Output {
     }
 }
 
+/// Waits until nobody reads standard output any more: whoever follows a quiet
+/// stream learns it without writing. For ever, where that cannot be.
+pub async fn reader_gone() {
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    let (gone, told) = tokio::sync::oneshot::channel();
+    // Its own thread: it waits without an end, and the process does not wait
+    // for it. Without asking for anything, only errors and hang-ups wake it.
+    std::thread::spawn(move || {
+        let stdout = std::io::stdout();
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        let woken = loop {
+            match poll(&mut watched, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                woken => break woken,
+            }
+        };
+        if woken.is_ok() {
+            let _ = gone.send(());
+        }
+    });
+    if told.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Says something on standard error. A stderr that is gone is no reason to
 /// fail: the exit code still tells.
 pub fn complain(text: &str) {

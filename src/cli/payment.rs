@@ -29,6 +29,11 @@ enum Command {
 }
 
 impl Payment {
+    /// Whether it shows a payment's changes as they come.
+    pub fn watches(&self) -> bool {
+        matches!(self.command, Command::Watch(_))
+    }
+
     /// Runs the chosen one.
     pub async fn run(self, env: &Env) -> Result<Exit, Failure> {
         match self.command {

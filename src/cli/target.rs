@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
 
@@ -136,7 +137,12 @@ impl Target {
 
     /// Connects.
     pub async fn connect(&self) -> Result<Client, Failure> {
-        let bearer = self.credential.bearer()?;
+        self.connect_with(self.credential.token()?.as_ref()).await
+    }
+
+    /// Connects with a token that the caller has in hand.
+    pub async fn connect_with(&self, token: Option<&SecretString>) -> Result<Client, Failure> {
+        let bearer = token.map(Credential::header).transpose()?;
         let tls = self.tls()?;
         let channel = connect::channel(&self.address, self.server_name.as_deref(), tls).await?;
         Ok(Client::new(channel, bearer, self.on_behalf_of.clone(), self.timeout))

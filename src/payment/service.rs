@@ -26,6 +26,7 @@ use crate::principal::{Role, Roles};
 use crate::proto::payment::v1 as pb;
 use crate::proto::payment::v1::payment_service_server::PaymentService;
 use crate::refusal::{Reason, Refusal, Violations};
+use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
 use crate::store::ledger::Transfer;
 use crate::store::payment::{
@@ -113,10 +114,10 @@ impl PaymentHandler {
         wait::settled(&self.core, ids, subscription, until).await
     }
 
-    async fn operate(&self, permit: &Permit, asked: Asked) -> Answer {
+    async fn operate(&self, permit: &Permit, subject: &AuditSubject, asked: Asked) -> Answer {
         let core = &self.core;
         for _ in 0..DECISIONS {
-            let payment = self.visible(permit, asked.payment_id).await?;
+            let payment = self.visible(permit, subject, asked.payment_id).await?;
             if let Some(known) = core.store().key(&asked.key).await? {
                 return self.known(&known, &asked.hash, asked.until).await;
             }
@@ -182,10 +183,12 @@ impl PaymentHandler {
         (claim, reservation)
     }
 
-    /// A payment that the caller may see; else there is none.
-    async fn visible(&self, permit: &Permit, payment: Uuid) -> Answer {
+    /// A payment that the caller may see; else there is none. The audit log is
+    /// told whose it is in either case.
+    async fn visible(&self, permit: &Permit, subject: &AuditSubject, payment: Uuid) -> Answer {
         let accounts = &self.core.parts.accounts;
         let found = self.core.store().payment(payment).await?;
+        found.iter().for_each(|found| name(subject, found));
         found
             .filter(|found| {
                 accounts.may_read(permit, &found.payer, readers())
@@ -222,10 +225,16 @@ impl PaymentHandler {
         if allowed { Ok(()) } else { Err(Refusal::new(Reason::NotAllowed, rule)) }
     }
 
-    async fn list(&self, permit: &Permit, request: pb::ListPaymentsRequest) -> ListAnswer {
+    async fn list(
+        &self,
+        permit: &Permit,
+        subject: &AuditSubject,
+        request: pb::ListPaymentsRequest,
+    ) -> ListAnswer {
         let accounts = &self.core.parts.accounts;
         let page = request::page(&request)?;
         let account = accounts.resolve(permit, "account", &request.account, readers())?;
+        subject.set(&format!("payments of {account}"));
         let listing = Listing {
             account,
             statuses: page.statuses,
@@ -243,6 +252,10 @@ impl PaymentHandler {
         let payments = found.into_iter().map(convert::payment).collect();
         Ok(pb::ListPaymentsResponse { payments, next_page_token })
     }
+}
+
+fn name(subject: &AuditSubject, payment: &PaymentRecord) {
+    subject.set(&format!("payment {} of {}", payment.id, payment.payer));
 }
 
 type Answer = Result<PaymentRecord, Refusal>;
@@ -288,8 +301,10 @@ impl PaymentService for PaymentHandler {
     ) -> Result<Response<pb::ProcessPaymentResponse>, RpcStatus> {
         let permit = Permit::of(&request)?;
         let until = Until::of(&request, &self.core.parts.config);
+        let subject = AuditSubject::of_request(&request);
         let wanted = request::pay(&self.core, &permit, request.into_inner())?;
         let payment = self.process(&permit, wanted, until).await?;
+        name(&subject, &payment);
         Ok(Response::new(pb::ProcessPaymentResponse { payment: Some(convert::payment(payment)) }))
     }
 
@@ -299,7 +314,7 @@ impl PaymentService for PaymentHandler {
     ) -> Result<Response<pb::GetPaymentResponse>, RpcStatus> {
         let permit = Permit::of(&request)?;
         let id = request::payment_id(&request.get_ref().payment_id)?;
-        let payment = self.visible(&permit, id).await?;
+        let payment = self.visible(&permit, &AuditSubject::of_request(&request), id).await?;
         Ok(Response::new(pb::GetPaymentResponse { payment: Some(convert::payment(payment)) }))
     }
 
@@ -308,7 +323,8 @@ impl PaymentService for PaymentHandler {
         request: Request<pb::ListPaymentsRequest>,
     ) -> Result<Response<pb::ListPaymentsResponse>, RpcStatus> {
         let permit = Permit::of(&request)?;
-        Ok(Response::new(self.list(&permit, request.into_inner()).await?))
+        let subject = AuditSubject::of_request(&request);
+        Ok(Response::new(self.list(&permit, &subject, request.into_inner()).await?))
     }
 
     async fn capture_payment(
@@ -318,7 +334,8 @@ impl PaymentService for PaymentHandler {
         let permit = Permit::of(&request)?;
         let until = Until::of(&request, &self.core.parts.config);
         let asked = request::capture(&self.core, &permit, request.get_ref(), until)?;
-        let payment = self.operate(&permit, asked).await?;
+        let subject = AuditSubject::of_request(&request);
+        let payment = self.operate(&permit, &subject, asked).await?;
         Ok(Response::new(pb::CapturePaymentResponse { payment: Some(convert::payment(payment)) }))
     }
 
@@ -329,7 +346,8 @@ impl PaymentService for PaymentHandler {
         let permit = Permit::of(&request)?;
         let until = Until::of(&request, &self.core.parts.config);
         let asked = request::cancel(&self.core, &permit, request.get_ref(), until)?;
-        let payment = self.operate(&permit, asked).await?;
+        let subject = AuditSubject::of_request(&request);
+        let payment = self.operate(&permit, &subject, asked).await?;
         Ok(Response::new(pb::CancelPaymentResponse { payment: Some(convert::payment(payment)) }))
     }
 
@@ -340,7 +358,8 @@ impl PaymentService for PaymentHandler {
         let permit = Permit::of(&request)?;
         let until = Until::of(&request, &self.core.parts.config);
         let asked = request::refund(&self.core, &permit, request.get_ref(), until)?;
-        let payment = self.operate(&permit, asked).await?;
+        let subject = AuditSubject::of_request(&request);
+        let payment = self.operate(&permit, &subject, asked).await?;
         Ok(Response::new(pb::RefundPaymentResponse { payment: Some(convert::payment(payment)) }))
     }
 
@@ -355,7 +374,7 @@ impl PaymentService for PaymentHandler {
         let asked = request.get_ref();
         let id = request::payment_id(&asked.payment_id)?;
         let subscription = self.core.hub.subscribe(id);
-        self.visible(&permit, id).await?;
+        self.visible(&permit, &AuditSubject::of_request(&request), id).await?;
         let stream = watch::stream(self.core.clone(), id, asked.until_settled, subscription);
         Ok(Response::new(Box::pin(stream)))
     }

@@ -24,6 +24,7 @@ use tonic::Code;
 
 use super::permit::Caller;
 use super::policy::{Method, Rule};
+use crate::card;
 
 /// How many records may wait for the writer.
 const QUEUE: usize = 8 * 1024;
@@ -44,9 +45,22 @@ impl AuditSubject {
         request.extensions().get::<Self>().cloned().unwrap_or_default()
     }
 
-    /// Names the thing and its owner, bounded to 256 bytes. The first word
-    /// stands. Example: `payment 0190… of user/alice@dev.simpul`.
+    /// Names what a request is about, when the call is recorded.
+    pub fn note<T>(request: &tonic::Request<T>, subject: impl FnOnce(&T) -> String) {
+        if let Some(noted) = request.extensions().get::<Self>() {
+            noted.set(&subject(request.get_ref()));
+        }
+    }
+
+    /// Names the thing and its owner, bounded to 256 bytes; nothing for an
+    /// empty text. The first word stands. Card numbers are redacted: a caller
+    /// may have written one anywhere. Example: `payment 0190… of
+    /// user/alice@dev.simpul`.
     pub fn set(&self, subject: &str) {
+        if subject.is_empty() {
+            return;
+        }
+        let subject = card::redact(subject).0;
         let mut end = subject.len().min(256);
         while !subject.is_char_boundary(end) {
             end -= 1;

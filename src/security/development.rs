@@ -22,7 +22,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::issue::{self, CertificateRequest, IssueError, Issued};
+use super::issue::{self, CertificateRequest, IssueError};
 use super::material::Facts;
 use super::token::DEVELOPMENT_MEMBER;
 use crate::principal::{Principal, Role};
@@ -251,23 +251,4 @@ pub fn sign_token(
     let signed =
         jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(key.serialized_der()))?;
     Ok(signed.into())
-}
-
-/// Issues a client certificate for a user or service from the authority in the
-/// data directory.
-pub fn issue_client_certificate(
-    data_dir: &Path,
-    principal: &Principal,
-    ttl: Duration,
-) -> Result<Issued, DevelopmentError> {
-    let dir = dir(data_dir);
-    let authority = issue::read(&dir.join("ca.pem"))?;
-    let key = SecretString::from(issue::read(&dir.join("ca-key.pem"))?.to_string());
-    let request = CertificateRequest {
-        principal: Some(principal.clone()),
-        ttl,
-        development: true,
-        ..CertificateRequest::default()
-    };
-    Ok(issue::sign(&authority, &key, &request, SystemTime::now())?)
 }

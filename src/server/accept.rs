@@ -100,7 +100,9 @@ impl Limits {
             .max_frame_size(MAX_FRAME)
             .max_send_buf_size(SEND_BUFFER)
             .max_concurrent_streams(self.streams)
-            .max_header_list_size(self.header_bytes)
+            // The layers refuse what is over the bound, with a reason; what is
+            // twice as large does not get so far.
+            .max_header_list_size(self.header_bytes.saturating_mul(2))
             .keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout);
         http

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -26,6 +26,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 
 use super::bind::Listener;
+use super::exposition;
 use super::health::NodeHealth;
 use crate::readiness::Readiness;
 use crate::{drain, task};
@@ -142,7 +143,7 @@ impl Admin {
     async fn answer(&mut self, request: Request<Incoming>) -> Response<Body> {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
-            "/metrics" if read => self.metrics(),
+            "/metrics" if read => self.metrics(&request),
             "/livez" if read => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" if read => self.ready(),
             path if path.starts_with("/grpc.health.v1.Health/") && is_call(&request) => {
@@ -155,9 +156,15 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Response<Body> {
+    fn metrics<T>(&self, request: &Request<T>) -> Response<Body> {
+        let mut accepted = request.headers().get_all(ACCEPT).iter();
+        let openmetrics =
+            accepted.any(|it| it.to_str().is_ok_and(|it| it.contains(exposition::OPENMETRICS)));
         let mut shown = String::new();
         match prometheus_client::encoding::text::encode(&mut shown, &self.metrics) {
+            Ok(()) if !openmetrics => {
+                with_type(StatusCode::OK, exposition::CLASSIC, exposition::classic(&shown))
+            }
             Ok(()) => with_type(StatusCode::OK, OPENMETRICS, shown),
             Err(_) => {
                 text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be shown\n".to_owned())

@@ -35,6 +35,8 @@ pub type Outer<S> = Enrich<PanicGuard<Canonical<Timeout<Shed<S>>>>>;
 pub struct Layers {
     /// What is served.
     pub methods: Arc<Methods>,
+    /// The most bytes of a call's headers.
+    pub header_bytes: usize,
     /// The bounds of unary calls' deadlines.
     pub deadline: DeadlineLayer,
     /// The node's places; also a metrics collector.
@@ -69,7 +71,8 @@ impl Layers {
             streams: traffic.max_streams_per_principal,
         });
         let deadline = DeadlineLayer::new(traffic.default_deadline, traffic.max_deadline);
-        Self { methods, deadline, places, shares, principal, trace }
+        let header_bytes = usize::try_from(traffic.max_header_bytes).unwrap_or(usize::MAX);
+        Self { methods, header_bytes, deadline, places, shares, principal, trace }
     }
 
     /// Puts them and the two of `security` around the services. The trace layer
@@ -84,7 +87,7 @@ impl Layers {
         let authenticated = authenticate.layer(rated);
         let shed = ShedLayer::new(self.places.clone()).layer(authenticated);
         let timed = self.deadline.layer(shed);
-        let canonical = CanonicalLayer::new(self.methods.clone()).layer(timed);
+        let canonical = CanonicalLayer::new(self.methods.clone(), self.header_bytes).layer(timed);
         EnrichLayer::new(self.trace).layer(PanicLayer.layer(canonical))
     }
 }

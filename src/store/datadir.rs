@@ -214,11 +214,20 @@ pub(super) fn lock(path: &Path) -> Result<File, DataDirError> {
 }
 
 fn check_version(path: &Path) -> Result<(), DataDirError> {
+    match look(path)? {
+        true => Ok(()),
+        false => replace(&path.join("version"), format!("{VERSION}\n").as_bytes()),
+    }
+}
+
+/// Whether the directory has a version of its own, and one that this release
+/// can use. Changes nothing.
+pub fn look(path: &Path) -> Result<bool, DataDirError> {
     let file = path.join("version");
-    let Some(text) = read(&file)? else { return replace(&file, format!("{VERSION}\n").as_bytes()) };
+    let Some(text) = read(&file)? else { return Ok(false) };
     match text.trim().parse::<u32>() {
         Ok(found) if found > VERSION => Err(DataDirError::Newer { path: path.to_owned(), found }),
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         Err(_) => Err(DataDirError::Damaged { path: file, what: "a version" }),
     }
 }

@@ -128,22 +128,6 @@ pub fn current_traceparent() -> Option<String> {
     current().map(|context| context.to_string())
 }
 
-/// Makes the span a child of the stored place. To be called before the span is
-/// entered; a text that is no traceparent leaves the span as it is.
-pub fn set_parent_from(span: &Span, traceparent: &str) {
-    if let Some(parent) = TraceContext::parse(traceparent) {
-        // Fails without an exporter, where spans have no parents.
-        let _ = span.set_parent(parent.as_parent());
-    }
-}
-
-/// Links the span to the stored place: related work of another trace.
-pub fn link_to(span: &Span, traceparent: &str) {
-    if let Some(other) = TraceContext::parse(traceparent) {
-        span.add_link(other.as_parent().span().span_context().clone());
-    }
-}
-
 /// Runs a future in a span that goes on the stored trace, so that its spans,
 /// log lines and [`current_traceparent`] belong to it, exporter or not.
 pub fn follow<F: Future>(traceparent: Option<&str>, span: Span, inner: F) -> Followed<F> {

@@ -253,8 +253,7 @@ async fn an_exporter_that_hangs_holds_nothing_up_and_drops_are_counted() {
 
 #[tokio::test]
 async fn without_an_exporter_there_are_no_spans_and_lines_have_the_callers_trace_id() {
-    let (_guard, telemetry, lines) = pipeline(&[]);
-    assert!(!telemetry.exports());
+    let (_guard, _, lines) = pipeline(&[]);
     let mut registry = metrics::registry();
     let red = red::Red::registered(&mut registry);
     let seen = unary(&trace::TraceLayer::new(red.clone(), true), UNARY, "0").await;
@@ -285,14 +284,9 @@ async fn a_stored_place_is_gone_on_from_with_and_without_an_exporter() {
     let span = tracing::info_span!("send");
     let seen = context::follow(Some(GIVEN), span, async { trace_id() }).await;
     assert_eq!(seen.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
-    let linked = tracing::info_span!("deliver");
-    context::link_to(&linked, GIVEN);
-    drop(linked);
     telemetry.shutdown(Duration::from_secs(5)).await;
     let sent = spans(&mut receiver).await;
     assert_eq!(sent[0].parent_span_id, 0xb7ad6b7169203331_u64.to_be_bytes());
-    assert_eq!(sent[1].links[0].span_id, 0xb7ad6b7169203331_u64.to_be_bytes());
-    assert_ne!(sent[1].trace_id, sent[0].trace_id);
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 //! The router and the generated services look at the path alone: without this
 //! layer a GET, a `post` or a query string would execute a call, past whatever
 //! a proxy in front of the node believes it lets through. So: POST, the exact
-//! path of a mounted method, no query, gRPC's content type, `te: trailers`.
+//! path of a mounted method, no query, gRPC's content type, `te: trailers`, and
+//! headers within their bound. HTTP/2 itself takes twice as many, so that what
+//! is somewhat too large gets an answer that says so.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,12 +22,14 @@ use crate::refusal::{Reason, Refusal};
 #[derive(Debug, Clone)]
 pub struct CanonicalLayer {
     methods: Arc<Methods>,
+    header_bytes: usize,
 }
 
 impl CanonicalLayer {
-    /// Only these methods exist.
-    pub fn new(methods: Arc<Methods>) -> Self {
-        Self { methods }
+    /// Only these methods exist; the headers of a call have at most so many
+    /// bytes, counted as HTTP/2 counts them.
+    pub fn new(methods: Arc<Methods>, header_bytes: usize) -> Self {
+        Self { methods, header_bytes }
     }
 }
 
@@ -33,7 +37,7 @@ impl<S> Layer<S> for CanonicalLayer {
     type Service = Canonical<S>;
 
     fn layer(&self, inner: S) -> Canonical<S> {
-        Canonical { inner, methods: self.methods.clone() }
+        Canonical { inner, methods: self.methods.clone(), header_bytes: self.header_bytes }
     }
 }
 
@@ -43,6 +47,7 @@ impl<S> Layer<S> for CanonicalLayer {
 pub struct Canonical<S> {
     inner: S,
     methods: Arc<Methods>,
+    header_bytes: usize,
 }
 
 /// Why a request is not a call.
@@ -70,8 +75,20 @@ impl<S> Canonical<S> {
                 "gRPC needs the header `te: trailers`",
             )));
         }
+        if size(request.headers()) > self.header_bytes {
+            return Err(NotACall::Refused(Refusal::new(
+                Reason::HeadersTooLarge,
+                format!("the headers may have {} bytes", self.header_bytes),
+            )));
+        }
         Ok(method)
     }
+}
+
+/// The size of a list of headers, as HTTP/2 counts it: 32 bytes for each beside
+/// its name and value.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// Exactly one content type, and messages in Protocol Buffers' form.

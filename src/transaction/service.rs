@@ -18,6 +18,7 @@ use crate::proto::transaction::v1::transaction_service_server::{
 };
 use crate::refusal::Refusal;
 use crate::security::accounts::Accounts;
+use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
 use crate::store::LedgerStore;
 use crate::store::ledger::AccountName;
@@ -47,10 +48,16 @@ impl Transactions {
         TransactionServiceServer::new(self)
     }
 
-    async fn transaction(&self, permit: &Permit, id: &str) -> Result<pb::Transaction, Refusal> {
+    async fn transaction(
+        &self,
+        permit: &Permit,
+        subject: &AuditSubject,
+        id: &str,
+    ) -> Result<pb::Transaction, Refusal> {
         let id = request::transaction_id(id)?;
         let entry = self.store.ledger_entry(id).await?;
         let entry = entry.ok_or_else(|| Refusal::not_found("transaction"))?;
+        subject.set(&format!("transaction {} of {}", entry.id, entry.account.as_str()));
         // The node's own accounts are no principal's: for those who read anyone's.
         let readable = match entry.account.as_str().parse::<Principal>() {
             Ok(account) => self.accounts.may_read(permit, &account, request::anyones()),
@@ -62,9 +69,11 @@ impl Transactions {
     async fn balance(
         &self,
         permit: &Permit,
+        subject: &AuditSubject,
         account: &str,
     ) -> Result<pb::GetBalanceResponse, Refusal> {
         let account = request::account(&self.accounts, permit, account)?;
+        subject.set(&format!("balance of {account}"));
         let balances = self.store.balances(&AccountName::of(&account)).await?;
         let balances = balances
             .into_iter()
@@ -88,6 +97,7 @@ impl TransactionService for Transactions {
     ) -> Result<Response<Self::GetTransactionHistoryStream>, Status> {
         let permit = Permit::of(&request)?;
         let ask = History::parse(&self.accounts, &permit, request.get_ref())?;
+        AuditSubject::note(&request, |_| format!("history of {}", ask.account));
         let reading =
             Reading::begin(self.store.clone(), self.drain.clone(), &self.touched, ask).await?;
         Ok(Response::new(Box::pin(reading.stream())))
@@ -98,7 +108,9 @@ impl TransactionService for Transactions {
         request: Request<pb::GetTransactionRequest>,
     ) -> Result<Response<pb::GetTransactionResponse>, Status> {
         let permit = Permit::of(&request)?;
-        let transaction = self.transaction(&permit, &request.get_ref().transaction_id).await?;
+        let subject = AuditSubject::of_request(&request);
+        let id = &request.get_ref().transaction_id;
+        let transaction = self.transaction(&permit, &subject, id).await?;
         Ok(Response::new(pb::GetTransactionResponse { transaction: Some(transaction) }))
     }
 
@@ -107,6 +119,7 @@ impl TransactionService for Transactions {
         request: Request<pb::GetBalanceRequest>,
     ) -> Result<Response<pb::GetBalanceResponse>, Status> {
         let permit = Permit::of(&request)?;
-        Ok(Response::new(self.balance(&permit, &request.get_ref().account).await?))
+        let subject = AuditSubject::of_request(&request);
+        Ok(Response::new(self.balance(&permit, &subject, &request.get_ref().account).await?))
     }
 }

@@ -138,12 +138,7 @@ async fn a_stream_ends_with_its_token_or_goes_on_with_a_fresh_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_proves_too_and_both_must_agree() {
     let node = Node::start();
-    let dir = node.dir().join("dev");
-    let folder = dir.to_str().expect("UTF-8");
-    let who = "user/alice@dev.simpul";
-    node.ok(&["cert", "issue", "alice", "--dir", folder, "--principal", who]);
-    let read = |file: &str| std::fs::read(dir.join(file)).expect("a PEM file");
-    let (chain, key) = (read("alice.pem"), read("alice-key.pem"));
+    let (chain, key) = node.certificate("alice");
     let channel = node.channel_as(Some((&chain, &key))).await;
     let mut client = IdentityServiceClient::new(channel.clone());
     let me = client.who_am_i(Request::new(WhoAmIRequest {})).await.expect("proven").into_inner();
@@ -177,4 +172,65 @@ async fn who_lacks_the_role_is_denied_and_the_audit_log_has_it() {
     .await;
     assert!(line.contains("user/sue@dev.simpul") && line.contains("denied"), "{line}");
     assert!(!line.contains(token.trim()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_says_whose_thing_it_was() {
+    use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
+    use simpul::proto::chat::v1::{AddMemberRequest, CreateRoomRequest};
+    use simpul::proto::payment::v1::payment_service_client::PaymentServiceClient;
+    use simpul::proto::payment::v1::{GetPaymentRequest, RefundPaymentRequest};
+    use simpul::proto::transaction::v1::GetBalanceRequest;
+    use simpul::proto::transaction::v1::transaction_service_client::TransactionServiceClient;
+
+    let node = Node::start();
+    let channel = node.channel().await;
+    let (alice, auditor) = (node.token("alice", &[]), node.token("ana", &["auditor"]));
+    let pay = ["pay", "--as", "alice", "--to", "toko", "--amount", "IDR 50", "--output", "json"];
+    let paid: Value =
+        serde_json::from_str(&node.ok(&[&pay[..], &["--method", "sandbox_ok"]].concat()))
+            .expect("one object");
+    let id = paid["payment_id"].as_str().expect("an id").to_owned();
+
+    let mut payments = PaymentServiceClient::new(channel.clone());
+    let read = GetPaymentRequest { payment_id: id.clone() };
+    payments.get_payment(with_token(read, &auditor)).await.expect("auditors read");
+    let refund = RefundPaymentRequest {
+        payment_id: id.clone(),
+        idempotency_key: "r".into(),
+        minor_units: 0,
+    };
+    let refused = payments.refund_payment(with_token(refund, &alice)).await;
+    assert_eq!(refused.expect_err("the payer does not refund").code(), Code::PermissionDenied);
+    let mut transactions = TransactionServiceClient::new(channel.clone());
+    let balance = GetBalanceRequest { account: "toko".into() };
+    transactions.get_balance(with_token(balance, &auditor)).await.expect("auditors read");
+    let mut rooms = ChatServiceClient::new(channel);
+    let made = rooms.create_room(with_token(CreateRoomRequest::default(), &alice)).await;
+    let made = made.expect("made").into_inner().room.expect("is given").room_id;
+    let add = AddMemberRequest {
+        room_id: made.clone(),
+        principal: "bob".into(),
+        ..AddMemberRequest::default()
+    };
+    rooms.add_member(with_token(add, &alice)).await.expect("added");
+
+    let payment = format!("payment {id} of user/alice@dev.simpul");
+    for (method, who, decision, subject) in [
+        ("ProcessPayment", "alice", "allowed", payment.as_str()),
+        ("GetPayment", "ana", "allowed", &payment),
+        ("RefundPayment", "alice", "denied", &payment),
+        ("GetBalance", "ana", "allowed", "balance of user/toko@dev.simpul"),
+        ("CreateRoom", "alice", "allowed", &format!("room {made}")),
+        ("AddMember", "alice", "allowed", &format!("bob in room {made}")),
+    ] {
+        let line = crate::support::eventually(method, async || {
+            let audit = std::fs::read_to_string(node.dir().join("audit.log")).unwrap_or_default();
+            audit.lines().find(|line| line.contains(method)).map(str::to_owned)
+        });
+        let line: Value = serde_json::from_str(&line.await).expect("one object a line");
+        let found = ["principal", "decision", "subject"].map(|key| line[key].as_str());
+        let who = format!("user/{who}@dev.simpul");
+        assert_eq!(found, [Some(&*who), Some(decision), Some(subject)], "{method}");
+    }
 }

@@ -14,11 +14,13 @@ use simpul::proto::chat::v1::chat_request::Frame as Ask;
 use simpul::proto::chat::v1::chat_response::Frame as Tell;
 use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
 use simpul::proto::chat::v1::join::From;
-use simpul::proto::chat::v1::{Ping, SendMessageRequest};
+use simpul::proto::chat::v1::{LeaveRoomRequest, Ping, SendMessageRequest};
+use simpul::proto::payment::v1::ProcessPaymentRequest;
 use simpul::proto::payment::v1::payment_service_client::PaymentServiceClient;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
+use tonic_types::StatusExt;
 
 use crate::pay::to_toko;
 use crate::support::{Node, eventually, with_token};
@@ -195,4 +197,82 @@ async fn a_collector_that_is_not_there_blocks_nothing() {
         .await
         .expect("quick")
         .expect("paid");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_kill_the_payment_goes_on_in_the_same_trace() {
+    if !cfg!(feature = "fault") {
+        crate::support::not_run(
+            "the trace over a kill needs `--features fault`, as tests/run gives it",
+        );
+        return;
+    }
+    let (collector, url) = Collector::listen().await;
+    let faults = tempfile::tempdir().expect("a directory");
+    let hold = faults.path().join("payment.submitting.hold");
+    std::fs::write(&hold, "").expect("a hold");
+    let mut node = Node::start_with(&[
+        ("SIMPUL_TEST_FAULT_DIR", faults.path().to_str().expect("UTF-8")),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ]);
+    let alice = node.token("alice", &[]);
+    let mut client = PaymentServiceClient::new(node.channel().await);
+    let call = traced(to_toko("k", "sandbox_ok"), &alice);
+    let paying = simpul::task::spawn("payer", async move { client.process_payment(call).await });
+    eventually("it is being sent", async || {
+        faults.path().join("payment.submitting").exists().then_some(())
+    })
+    .await;
+    node.kill();
+    let cut = paying.await.expect("no panic");
+    assert!(cut.is_err(), "a killed node answered");
+    std::fs::remove_file(&hold).expect("released");
+    node.restart();
+    eventually("the provider is asked in the trace of the caller", async || {
+        let spans = collector.trace(TRACE);
+        let asked = spans.iter().find(|span| {
+            let query = |value: &str| {
+                use opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue;
+                span.attributes.iter().any(|pair| {
+                    pair.key == "payment.call"
+                        && pair.value.as_ref().and_then(|v| v.value.as_ref())
+                            == Some(&StringValue(value.to_owned()))
+                })
+            };
+            span.name == "payment.submit" && query("query")
+        })?;
+        let parent = spans.iter().find(|span| span.span_id == asked.parent_span_id)?;
+        // Its own parent, the call's span, may have died with the process.
+        (parent.name == "payment.process" && !parent.parent_span_id.is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_and_the_lines_of_its_payment_name_the_callers_trace() {
+    let node = Node::start();
+    let alice = node.token("alice", &[]);
+    let mut client = PaymentServiceClient::new(node.channel().await);
+    let refused = client.process_payment(traced(to_toko("", "sandbox_ok"), &alice)).await;
+    let details = refused.expect_err("no key").get_error_details();
+    let named = details.request_info().map(|info| info.request_id.as_str());
+    assert_eq!(named, Some(TRACE));
+
+    // What the worker says of it later, without an exporter too.
+    let (bob, channel) = (node.token("bob", &[]), node.channel().await);
+    room(channel.clone(), &bob, "r", &["alice"]).await;
+    let named =
+        ProcessPaymentRequest { room_id: "r".to_owned(), ..to_toko("k", "sandbox_pending") };
+    client.process_payment(traced(named, &alice)).await.expect("pending");
+    let leave = LeaveRoomRequest { room_id: "r".to_owned() };
+    ChatServiceClient::new(channel).leave_room(with_token(leave, &alice)).await.expect("left");
+    eventually("the line of the receipt that nobody takes", async || {
+        let log = std::fs::read_to_string(node.dir().join("node.log")).expect("the log");
+        let line = log.lines().find(|line| line.contains("does not take the receipt"))?;
+        let line: serde_json::Value = serde_json::from_str(line).expect("an object a line");
+        assert_eq!(line["trace_id"], TRACE);
+        Some(())
+    })
+    .await;
 }

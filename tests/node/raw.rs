@@ -8,9 +8,9 @@ use simpul::proto::identity::v1::identity_service_client::IdentityServiceClient;
 
 use crate::support::{LONG, Node, with_token};
 
-const WHO_AM_I: &str = "/simpul.identity.v1.IdentityService/WhoAmI";
+pub const WHO_AM_I: &str = "/simpul.identity.v1.IdentityService/WhoAmI";
 
-async fn connect(node: &Node) -> SendRequest<Bytes> {
+pub async fn connect(node: &Node) -> SendRequest<Bytes> {
     let stream = node.stream().await;
     let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     simpul::task::spawn("raw connection", async move {
@@ -19,7 +19,7 @@ async fn connect(node: &Node) -> SendRequest<Bytes> {
     client.ready().await.expect("ready")
 }
 
-fn call(path: &str, token: &str) -> http::request::Builder {
+pub fn call(path: &str, token: &str) -> http::request::Builder {
     Request::builder()
         .method("POST")
         .uri(format!("https://localhost{path}"))

@@ -50,6 +50,11 @@ async fn it_shows_metrics_and_readiness_and_nothing_else() {
     drop(store);
     assert!(http1(address, "GET /readyz").await.starts_with("HTTP/1.1 200"));
     let metrics = http1(address, "GET /metrics").await;
+    assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
+    assert!(metrics.contains("server_connections 0") && !metrics.contains("# EOF"), "{metrics}");
+    assert!(metrics.contains("# HELP server_accept_errors_total "), "{metrics}");
+    let asked = "accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.1";
+    let metrics = http1(address, &format!("GET /metrics HTTP/1.1\r\n{asked}\r\nx-rest:")).await;
     assert!(metrics.contains("application/openmetrics-text"), "{metrics}");
     assert!(metrics.contains("server_connections 0") && metrics.contains("# EOF"), "{metrics}");
     for other in ["GET /", "POST /metrics", "DELETE /readyz", "GET /grpc.health.v1.Health/Check"] {

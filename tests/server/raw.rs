@@ -94,7 +94,9 @@ async fn headers_that_are_not_grpcs_are_refused() {
     assert_eq!(answer.code(), Some(Code::InvalidArgument));
     assert_eq!(answer.reason().as_deref(), Some("MISSING_TE"));
 
-    let huge = request(WHO_AM_I).header("x-huge", "x".repeat(20_000)).body(()).expect("request");
+    let large = request(WHO_AM_I).header("x-large", "x".repeat(20_000)).body(()).expect("request");
+    assert_eq!(client.ask(large).await.reason().as_deref(), Some("HEADERS_TOO_LARGE"));
+    let huge = request(WHO_AM_I).header("x-huge", "x".repeat(40_000)).body(()).expect("request");
     let answer = client.ask(huge).await;
     assert_eq!(answer.http, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 

@@ -121,17 +121,19 @@ impl World {
         if cursor + u64::from(PAGE) + 1 >= self.tail.start() {
             self.tail.pin(self.now);
         }
-        for _ in 0..4 {
-            match self.pages.feed(cursor, self.tail.start(), DATA_FRAME) {
+        for _ in 0..6 {
+            match self.pages.feed(cursor, self.tail.start(), DATA_FRAME, self.now) {
                 Feed::Data(bytes, next) => return (bytes, next),
                 Feed::Loading => panic!("nobody else reads"),
+                // Nobody else reads on: the time to wait for them passes.
+                Feed::Hold => self.now += Duration::from_millis(500),
                 Feed::Load { after, limit } => {
                     // Short now and then, as a page is by its bytes.
                     let limit = if after % 3 == 0 { limit.min(5) } else { limit };
                     assert!((1..=u64::from(PAGE)).contains(&limit));
                     let (from, to) = (after as usize, (after + limit) as usize);
                     let chunks = framed(&self.model[from..to], &self.budget);
-                    self.pages.loaded(after, chunks);
+                    self.pages.loaded(after, chunks, self.now);
                 }
             }
         }

@@ -17,6 +17,9 @@ use crate::chat::session::Reader;
 use crate::principal::Principal;
 use crate::store::chat::{RoomId, RoomRole};
 
+/// How soon those who wait for other readers look again.
+pub(crate) const HOLD: Duration = Duration::from_millis(10);
+
 /// A room. Lives while it is in the owner's table or somebody reads it.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -39,6 +42,8 @@ pub(crate) struct Inner {
     readers: Arc<Vec<Arc<Reader>>>,
     /// Those who wait for a page.
     waiting: Vec<Arc<Reader>>,
+    /// Somebody is about to call [`Room::go_on`].
+    holding: bool,
     /// No reader may be added: it has left the owner's table.
     gone: bool,
     used: Duration,
@@ -60,6 +65,9 @@ pub(crate) enum Pull {
     },
     /// A page is being read; the reader is woken.
     Waiting,
+    /// A page waits for the readers of others; the caller calls
+    /// [`Room::go_on`] after [`HOLD`].
+    Hold,
     /// The caller starts reading a page; the reader is woken.
     Load {
         /// After this seq.
@@ -91,6 +99,7 @@ impl Room {
                 state: Some(state),
                 readers: Arc::default(),
                 waiting: Vec::new(),
+                holding: false,
                 gone: false,
                 used: now,
             }),
@@ -138,9 +147,11 @@ impl Room {
         if cursor + u64::from(self.page_entries) + 1 >= start {
             inner.tail.pin(now);
         }
-        let pull = match inner.pages.feed(cursor, start, DATA_FRAME) {
+        let pull = match inner.pages.feed(cursor, start, DATA_FRAME, now) {
             Feed::Data(bytes, cursor) => return Pull::Data { bytes, cursor, behind: true },
             Feed::Loading => Pull::Waiting,
+            Feed::Hold if std::mem::replace(&mut inner.holding, true) => Pull::Waiting,
+            Feed::Hold => Pull::Hold,
             Feed::Load { after, limit } => Pull::Load { after, limit },
         };
         if !inner.waiting.iter().any(|other| Arc::ptr_eq(other, reader)) {
@@ -150,13 +161,23 @@ impl Room {
     }
 
     /// A page was read, or could not be.
-    pub(crate) fn loaded(&self, after: u64, chunks: Option<Vec<Chunk>>) {
+    pub(crate) fn loaded(&self, after: u64, chunks: Option<Vec<Chunk>>, now: Duration) {
         let waiting = {
             let mut inner = self.lock();
             match chunks {
-                Some(chunks) => inner.pages.loaded(after, chunks),
+                Some(chunks) => inner.pages.loaded(after, chunks, now),
                 None => inner.pages.failed(after),
             }
+            std::mem::take(&mut inner.waiting)
+        };
+        waiting.iter().for_each(|reader| reader.wake());
+    }
+
+    /// Those who waited for other readers look again.
+    pub(crate) fn go_on(&self) {
+        let waiting = {
+            let mut inner = self.lock();
+            inner.holding = false;
             std::mem::take(&mut inner.waiting)
         };
         waiting.iter().for_each(|reader| reader.wake());

@@ -18,7 +18,7 @@ use tonic::Status;
 use super::{Joined, Reading, Session, Waiting, notice};
 use crate::chat::log::{DATA_FRAME, Frames};
 use crate::chat::metrics::Counting;
-use crate::chat::owner::{Pull, Room, Shared, now};
+use crate::chat::owner::{HOLD, Pull, Room, Shared, now};
 use crate::cut::Cut;
 use crate::proto::chat::v1::NoticeKind;
 use crate::task;
@@ -136,6 +136,14 @@ impl SessionBody {
                 );
                 self.behind(joined)
             }
+            Pull::Hold => {
+                let room = joined.room.clone();
+                task::spawn("page pause", async move {
+                    tokio::time::sleep(HOLD).await;
+                    room.go_on();
+                });
+                self.behind(joined)
+            }
             Pull::Nothing | Pull::Suspended => Look::Nothing,
         }
     }
@@ -238,7 +246,7 @@ async fn read_page(shared: Arc<Shared>, room: Arc<Room>, after: u64, limit: u64)
     if chunks.is_none() {
         tokio::time::sleep(RETRY).await;
     }
-    room.loaded(after, chunks);
+    room.loaded(after, chunks, now());
 }
 
 /// The trailers of a status; the code alone when it cannot be written.

@@ -1,20 +1,23 @@
 //! One connection of a chat: join, send again what waits, then whatever comes
 //! first of an answer, a line of input, or the end.
 
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::feed::{Feed, Step};
 use super::outbox::{Outbox, Waiting};
+use super::renewal::Renewal;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::render::{message_json, message_text};
+use crate::cli::target::Target;
 use crate::cli::text::{time, word};
 use crate::proto::chat::v1::{
-    ChatRequest, ChatResponse, Failed, Joined, Notice, NoticeKind, Send, Sent, chat_request,
-    chat_response,
+    ChatRequest, ChatResponse, Failed, Joined, Notice, NoticeKind, Reauthenticate, Send, Sent,
+    chat_request, chat_response,
 };
 
 /// Room for a join and everything that may wait in the outbox: a frame is never
@@ -64,7 +67,10 @@ impl Session<'_> {
     }
 
     async fn converse(&mut self) -> Result<End, Failure> {
-        let client = self.env.connect().await?;
+        let target = Target::resolve(&self.env.global)?;
+        let token = target.credential.token()?;
+        let client = target.connect_with(token.as_ref()).await?;
+        let mut renewal = Renewal::new(target.credential, token.as_ref());
         let (frames, outgoing) = mpsc::channel(FRAMES);
         put(&frames, chat_request::Frame::Join(self.feed.join(&self.room)))?;
         let request = Request::new(ReceiverStream::new(outgoing));
@@ -84,6 +90,7 @@ impl Session<'_> {
                     Flow::Done => return Ok(End::Done),
                     Flow::Lost(why) => return Ok(End::Lost(why)),
                 },
+                token = renewal.fresh() => put(&frames, reauthenticate(&token))?,
                 line = next_line(&mut self.input), if takes_input => match line {
                     None => self.input = None,
                     Some(line) if line.is_empty() => {}
@@ -248,6 +255,11 @@ fn put(frames: &mpsc::Sender<ChatRequest>, frame: chat_request::Frame) -> Result
     frames
         .try_send(ChatRequest { frame: Some(frame) })
         .map_err(|_| Status::unavailable("the connection takes no more").into())
+}
+
+fn reauthenticate(token: &SecretString) -> chat_request::Frame {
+    let token = token.expose_secret().trim().to_owned();
+    chat_request::Frame::Reauthenticate(Reauthenticate { token })
 }
 
 fn send(room: &str, message: &Waiting) -> chat_request::Frame {

@@ -25,8 +25,9 @@ const LONG_AGO: Duration = Duration::from_secs(30 * 24 * 3600);
 
 type Check = fn(&Facts) -> Vec<Finding>;
 
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     configuration,
+    super::unusable::check,
     data_dir,
     node,
     ports,
@@ -49,7 +50,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn finding(
+pub(super) fn finding(
     id: &'static str,
     severity: Severity,
     meaning: impl Into<String>,

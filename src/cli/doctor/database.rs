@@ -4,30 +4,18 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
 use super::facts::DatabaseFacts;
 use crate::clock::micros;
+use crate::store::sqlite::ledger::audit::audit;
 
 /// How long an outcome may be unknown, or a task overdue, before it is told.
 const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// How many lines of each sort are told.
 const EACH: usize = 10;
-
-/// What a sound ledger answers with no row.
-const LEDGER: [&str; 3] = [
-    "SELECT 'the entries of ' || currency || ' sum to ' || SUM(minor_units) FROM ledger_entry \
-     GROUP BY currency HAVING SUM(minor_units) <> 0",
-    "SELECT 'the positions of ' || account || ' have gaps' FROM ledger_entry \
-     GROUP BY account HAVING COUNT(*) <> MAX(position) OR MIN(position) <> 1",
-    "SELECT 'the balance of ' || account || ' in ' || currency || ' is not the sum of its entries' \
-     FROM (SELECT account, currency, posted, 0 AS entries FROM account_balance \
-       UNION ALL SELECT account, currency, 0, SUM(minor_units) FROM ledger_entry \
-       GROUP BY account, currency) \
-     GROUP BY account, currency HAVING SUM(posted) <> SUM(entries)",
-];
 
 /// Looks at one database file; `None` when there is none.
 pub(super) async fn look(path: &Path, newest: i64, now: SystemTime) -> Option<DatabaseFacts> {
@@ -67,10 +55,7 @@ async fn inside(
         facts.version = Some((theirs, newest));
     }
     if has_table(&mut db, "ledger_entry").await? {
-        for rule in LEDGER {
-            let broken: Vec<String> = sqlx::query_scalar(rule).fetch_all(&mut db).await?;
-            facts.ledger.extend(broken.into_iter().take(EACH));
-        }
+        facts.ledger = ledger(path).await?;
     }
     let before = micros(now.checked_sub(LONG).unwrap_or(now));
     if has_table(&mut db, "operation").await? {
@@ -91,6 +76,20 @@ async fn inside(
         facts.overdue_tasks = overdue.unsigned_abs();
     }
     db.close().await
+}
+
+/// What the store's own audit finds, read-only.
+async fn ledger(path: &Path) -> Result<Vec<String>, sqlx::Error> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+    let found = audit(&pool).await;
+    pool.close().await;
+    found
+        .map(|mut found| {
+            found.truncate(EACH);
+            found
+        })
+        .or_else(|error| Ok(vec![format!("it cannot be checked: {error}")]))
 }
 
 async fn has_table(db: &mut SqliteConnection, name: &str) -> Result<bool, sqlx::Error> {

@@ -26,6 +26,10 @@ pub(super) struct Facts {
     pub(super) dial: Option<Result<(), DialError>>,
     /// The node's certificate, as it was shown or as it lies in its file.
     pub(super) certificate: Option<CertificateFacts>,
+    /// Why the file of the certificate is of no use.
+    pub(super) certificate_problem: Option<String>,
+    /// Why this release cannot use the data directory.
+    pub(super) data_dir_problem: Option<String>,
     /// Files that hold secrets.
     pub(super) secrets: Vec<SecretFacts>,
     /// What is in the way of a token of one's own, in development.

@@ -21,6 +21,7 @@ use crate::cli::env::Env;
 use crate::cli::target::{NoNode, Target, data_dir, find_node};
 use crate::config::Config;
 use crate::config::schema::Profile;
+use crate::store::datadir;
 use crate::store::sqlite::{self, location};
 
 /// The mark inside certificates that development made.
@@ -39,6 +40,8 @@ pub(super) async fn all(env: &Env) -> Facts {
         ports_in_use: Vec::new(),
         dial: None,
         certificate: None,
+        certificate_problem: None,
+        data_dir_problem: None,
         secrets: Vec::new(),
         token_problem: None,
         clock_offset: None,
@@ -77,6 +80,7 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
     }
     facts.node = Some(found);
     facts.data_dir = Some(directory(dir));
+    facts.data_dir_problem = datadir::look(dir).err().map(|error| error.to_string());
     facts.free_bytes = free_bytes(dir);
     let development = dir.join("dev");
     let (mut secrets, mut certificate) = (Vec::new(), None);
@@ -102,7 +106,12 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
             facts.database = database::look(&path, sqlite::newest(), facts.now).await;
         }
     }
-    facts.certificate = certificate.and_then(|file| certificate_of(&file));
+    if let Some(file) = certificate {
+        match certificate_of(&file) {
+            Ok(found) => facts.certificate = Some(found),
+            Err(why) => facts.certificate_problem = Some(format!("{}: {why}", file.display())),
+        }
+    }
     facts.secrets = secrets.into_iter().map(secret).collect();
 }
 
@@ -194,8 +203,10 @@ fn audit_problem(dir: &Path, file: &str) -> Option<String> {
         .map(|error| format!("{}: {error}", looked_at.display()))
 }
 
-fn certificate_of(file: &Path) -> Option<CertificateFacts> {
-    certificate_facts(&CertificateDer::from_pem_slice(&std::fs::read(file).ok()?).ok()?)
+fn certificate_of(file: &Path) -> Result<CertificateFacts, String> {
+    let pem = std::fs::read(file).map_err(|error| error.to_string())?;
+    let der = CertificateDer::from_pem_slice(&pem).map_err(|error| error.to_string())?;
+    certificate_facts(&der).ok_or_else(|| "it is no certificate".to_owned())
 }
 
 fn certificate_facts(der: &CertificateDer<'_>) -> Option<CertificateFacts> {

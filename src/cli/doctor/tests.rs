@@ -21,6 +21,8 @@ fn healthy() -> Facts {
             not_after: now + 60 * DAY,
             development: true,
         }),
+        certificate_problem: None,
+        data_dir_problem: None,
         secrets: vec![SecretFacts { path: "k".into(), problem: None, mode: 0o100_600 }],
         token_problem: None,
         clock_offset: Some(1),
@@ -312,4 +314,12 @@ fn the_worst_comes_first() {
     });
     let severities: Vec<Severity> = got.into_iter().map(|(_, severity)| severity).collect();
     assert_eq!(severities, [Error, Warning, Note]);
+}
+
+#[test]
+fn files_that_are_there_and_of_no_use_are_found() {
+    let torn = found(|facts| facts.certificate_problem = Some("server.pem: cut short".into()));
+    assert_eq!(torn, [("certificate-unreadable", Severity::Error)]);
+    let newer = found(|facts| facts.data_dir_problem = Some("version 999".into()));
+    assert_eq!(newer, [("data-dir-unusable", Severity::Error)]);
 }

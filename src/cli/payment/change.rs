@@ -15,30 +15,42 @@ use crate::proto::payment::v1::{
     RefundPaymentRequest,
 };
 
-/// Take the money of an authorized payment, or a part of it
+// Not a doc comment: clap would give it to the commands as their help.
+// A payment, how much of it, and under which key.
 #[derive(Debug, Args)]
-pub(super) struct Capture {
+struct Part {
     /// The payment
     #[arg(value_name = "PAYMENT")]
     payment_id: String,
-    /// How much, in the payment's currency; all when left out
+    /// How much, in the payment's currency; all that is left when left out
     #[arg(long, value_name = "'CODE AMOUNT'")]
     amount: Option<Money>,
-    /// Your own key for this capture; made up when left out
+    /// Your own key for this operation; made up when left out
     #[arg(long = "key", value_name = "KEY")]
     idempotency_key: Option<String>,
+}
+
+impl Part {
+    /// Payment, key and minor units, as the requests want them.
+    async fn settled(self, client: &Client) -> Result<(String, String, i64), Failure> {
+        let minor_units = part(client, &self.payment_id, self.amount).await?;
+        Ok((self.payment_id, self.idempotency_key.unwrap_or_else(fresh_key), minor_units))
+    }
+}
+
+/// Take the money of an authorized payment, or a part of it
+#[derive(Debug, Args)]
+pub(super) struct Capture {
+    #[command(flatten)]
+    part: Part,
 }
 
 impl Capture {
     pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
         let client = env.connect().await?;
-        let minor_units = part(&client, &self.payment_id, self.amount).await?;
-        let key = self.idempotency_key.unwrap_or_else(fresh_key);
-        let request = CapturePaymentRequest {
-            payment_id: self.payment_id,
-            idempotency_key: key.clone(),
-            minor_units,
-        };
+        let (payment_id, idempotency_key, minor_units) = self.part.settled(&client).await?;
+        let key = idempotency_key.clone();
+        let request = CapturePaymentRequest { payment_id, idempotency_key, minor_units };
         let answer = client.payment().capture_payment(client.unary(request)).await;
         let answer = answer.map_err(|status| maybe_done(status.into(), &key))?;
         finish(env, answer.into_inner().payment, exit_of)
@@ -73,27 +85,16 @@ impl Cancel {
 /// Give captured money back, whole or in part
 #[derive(Debug, Args)]
 pub(super) struct Refund {
-    /// The payment
-    #[arg(value_name = "PAYMENT")]
-    payment_id: String,
-    /// How much, in the payment's currency; all that is left when left out
-    #[arg(long, value_name = "'CODE AMOUNT'")]
-    amount: Option<Money>,
-    /// Your own key for this refund; made up when left out
-    #[arg(long = "key", value_name = "KEY")]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    part: Part,
 }
 
 impl Refund {
     pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
         let client = env.connect().await?;
-        let minor_units = part(&client, &self.payment_id, self.amount).await?;
-        let key = self.idempotency_key.unwrap_or_else(fresh_key);
-        let request = RefundPaymentRequest {
-            payment_id: self.payment_id,
-            idempotency_key: key.clone(),
-            minor_units,
-        };
+        let (payment_id, idempotency_key, minor_units) = self.part.settled(&client).await?;
+        let key = idempotency_key.clone();
+        let request = RefundPaymentRequest { payment_id, idempotency_key, minor_units };
         let answer = client.payment().refund_payment(client.unary(request)).await;
         let answer = answer.map_err(|status| maybe_done(status.into(), &key))?;
         finish(env, answer.into_inner().payment, exit_of)

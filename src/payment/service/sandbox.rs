@@ -11,6 +11,7 @@ use crate::payment::provider::sandbox::Sandbox;
 use crate::proto::sandbox::v1 as pb;
 use crate::proto::sandbox::v1::sandbox_service_server::SandboxService;
 use crate::refusal::{Reason, Refusal, Violations};
+use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
 use crate::store::payment::Status;
 
@@ -29,6 +30,7 @@ impl SandboxHandler {
     async fn complete(
         &self,
         permit: &Permit,
+        subject: &AuditSubject,
         asked: &pb::CompleteActionRequest,
         until: Until,
     ) -> Answer {
@@ -36,6 +38,7 @@ impl SandboxHandler {
         let (id, approve) = read(asked)?;
         let subscription = core.hub.subscribe(id);
         let payment = core.store().payment(id).await?;
+        payment.iter().for_each(|payment| super::name(subject, payment));
         let payment = payment
             .filter(|payment| core.parts.accounts.owns(permit, &payment.payer))
             .ok_or_else(|| Refusal::not_found("payment"))?;
@@ -76,7 +79,8 @@ impl SandboxService for SandboxHandler {
     ) -> Result<Response<pb::CompleteActionResponse>, RpcStatus> {
         let permit = Permit::of(&request)?;
         let until = Until::of(&request, &self.core.parts.config);
-        let payment = self.complete(&permit, request.get_ref(), until).await?;
+        let subject = AuditSubject::of_request(&request);
+        let payment = self.complete(&permit, &subject, request.get_ref(), until).await?;
         Ok(Response::new(pb::CompleteActionResponse { payment: Some(convert::payment(payment)) }))
     }
 }

@@ -168,10 +168,15 @@ async fn a_development_client_certificate_is_believed() {
     let data = tempfile::tempdir().expect("a folder");
     let security = load(&config(data.path())).expect("made");
     let service: Principal = "service/shop@dev.simpul".parse().expect("a principal");
-    let hour = Duration::from_secs(3600);
-    let issued = development::issue_client_certificate(data.path(), &service, hour);
-    let issued = issued.expect("issued");
     let ca = std::fs::read_to_string(security.ca_file().expect("made")).expect("there");
+    let key = std::fs::read_to_string(data.path().join("dev/ca-key.pem")).expect("there");
+    let request = CertificateRequest {
+        principal: Some(service.clone()),
+        ttl: Duration::from_secs(3600),
+        development: true,
+        ..CertificateRequest::default()
+    };
+    let issued = issue::sign(&ca, &key.into(), &request, SystemTime::now()).expect("issued");
     let authority = Issued { certificate: ca, key: String::new().into() };
     let client = client(&authority, Some(&issued));
     let (_, peer, _) = connect(&security, &client).await.expect("connected");

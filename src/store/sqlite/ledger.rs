@@ -5,7 +5,7 @@
 //! an account's positions are 1, 2, 3 … over all its currencies; a balance is
 //! the fold of its entries; a transfer id is posted once.
 
-mod audit;
+pub(crate) mod audit;
 mod post;
 mod read;
 #[cfg(test)]

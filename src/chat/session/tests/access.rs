@@ -41,7 +41,7 @@ async fn joined_is_said_while_the_membership_cannot_change() {
     let reader = Reader::new(Session::new(who("bob")), "r".into());
     let mut told = false;
     let entered = room.enter(&reader, |_, _| {
-        let (locked, other) = (std::sync::mpsc::channel(), room.clone());
+        let (locked, other) = (std::sync::mpsc::sync_channel(1), room.clone());
         std::thread::spawn(move || locked.0.send(other.readers().len()));
         // Whoever ends the membership takes the same lock, and gets it afterwards.
         told = locked.1.recv_timeout(Duration::from_millis(100)).is_err();

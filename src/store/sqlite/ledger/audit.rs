@@ -80,7 +80,7 @@ const RULES: [(&str, &str); 9] = [
     ),
 ];
 
-pub(super) async fn audit(readers: &SqlitePool) -> Result<AuditFindings, StoreError> {
+pub(crate) async fn audit(readers: &SqlitePool) -> Result<AuditFindings, StoreError> {
     let mut snapshot = readers.begin().await?;
     let mut findings = Vec::new();
     for (rule, sql) in RULES {
