@@ -101,16 +101,18 @@ macro_rules! answer {
 }
 
 /// The room for the audit log; nothing for what is no room's id.
-fn room(id: &str) -> String {
+pub(super) fn room(id: &str) -> String {
     if id::is_short_name(id) { format!("room {id}") } else { String::new() }
 }
 
-/// The member and its room for the audit log, as far as the two are names.
-fn member(principal: &str, id: &str) -> String {
+/// The room and the member for the audit log, as far as the two are names.
+fn member(permit: Option<&Permit>, principal: &str, id: &str) -> String {
     let room = room(id);
-    // Any domain will do: only whether it is a name is asked.
-    let named = "any".parse().is_ok_and(|domain| Principal::parse_in(principal, &domain).is_ok());
-    if named && !room.is_empty() { format!("{principal} in {room}") } else { room }
+    let domain = permit.map(|permit| permit.principal().trust_domain());
+    match domain.and_then(|domain| Principal::parse_in(principal, &domain).ok()) {
+        Some(member) if !room.is_empty() => format!("{room} member {member}"),
+        _ => room,
+    }
 }
 
 #[tonic::async_trait]
@@ -184,14 +186,20 @@ impl ChatService for ChatApi {
         &self,
         request: Request<pb::AddMemberRequest>,
     ) -> Result<Response<pb::AddMemberResponse>, Status> {
-        answer!(self, request, add, |asked| member(&asked.principal, &asked.room_id))
+        let by = Permit::of(&request).ok();
+        answer!(self, request, add, |asked| member(by.as_ref(), &asked.principal, &asked.room_id))
     }
 
     async fn remove_member(
         &self,
         request: Request<pb::RemoveMemberRequest>,
     ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
-        answer!(self, request, remove, |asked| member(&asked.principal, &asked.room_id))
+        let by = Permit::of(&request).ok();
+        answer!(self, request, remove, |asked| member(
+            by.as_ref(),
+            &asked.principal,
+            &asked.room_id
+        ))
     }
 
     async fn leave_room(
@@ -205,7 +213,12 @@ impl ChatService for ChatApi {
         &self,
         request: Request<pb::SetMemberRoleRequest>,
     ) -> Result<Response<pb::SetMemberRoleResponse>, Status> {
-        answer!(self, request, set_role, |asked| member(&asked.principal, &asked.room_id))
+        let by = Permit::of(&request).ok();
+        answer!(self, request, set_role, |asked| member(
+            by.as_ref(),
+            &asked.principal,
+            &asked.room_id
+        ))
     }
 }
 

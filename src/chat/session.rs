@@ -28,13 +28,14 @@ use tonic::Status;
 
 use super::metrics::Counting;
 use super::owner::Room;
-use super::{Proposal, Published, wire};
+use super::{Proposal, Published, service, wire};
 use crate::clock;
 use crate::cut::Cut;
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_response::Frame;
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
+use crate::security::audit::AuditTrail;
 use crate::store::chat::{RoomId, RoomRole};
 
 pub(crate) use body::SessionBody;
@@ -53,6 +54,7 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Session {
     principal: Principal,
+    audit: AuditTrail,
     /// Of the body's task.
     waker: AtomicWaker,
     /// Something that the input waits for may have come.
@@ -121,9 +123,10 @@ pub(crate) struct Reader {
 }
 
 impl Session {
-    pub(crate) fn new(principal: Principal) -> Arc<Self> {
+    pub(crate) fn new(principal: Principal, audit: AuditTrail) -> Arc<Self> {
         Arc::new(Self {
             principal,
+            audit,
             waker: AtomicWaker::new(),
             progress: Notify::new(),
             closed: AtomicBool::new(false),
@@ -157,10 +160,21 @@ impl Session {
                 committed_at: Some(clock::timestamp(published.committed_at)),
                 redactions: published.redactions,
             }),
-            Err(refusal) => wire::failed(&proposal.room, id, refusal),
+            Err(refusal) => {
+                self.audit_frame("send", &proposal.room, Some(&refusal));
+                wire::failed(&proposal.room, id, refusal)
+            }
         });
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
         self.progress.notify_waiters();
+    }
+
+    /// Tells the audit log of a frame about a room. Never waits.
+    fn audit_frame(&self, kind: &'static str, room: &str, refusal: Option<&Refusal>) {
+        // As many as one likes may be sent; the rate's own metric counts them.
+        if refusal.is_none_or(|refusal| refusal.reason != Reason::RateLimited) {
+            self.audit.frame(kind, &service::room(room), refusal);
+        }
     }
 
     /// Puts a frame where it goes before messages. Wakes nobody.

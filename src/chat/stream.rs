@@ -19,6 +19,7 @@ use super::owner::Owner;
 use super::session::{Input, Session, SessionBody};
 use crate::proto::chat::v1 as pb;
 use crate::refusal::{Reason, Refusal};
+use crate::security::audit::AuditTrail;
 use crate::security::permit::{EndsWithPermit, Permit};
 use crate::{drain, task};
 
@@ -40,14 +41,14 @@ pub(crate) struct Streams {
 impl Streams {
     /// Opens a session; its input runs until it ends. Must be called within a
     /// runtime.
-    pub(crate) fn open<B>(&self, permit: Permit, body: B) -> SessionBody
+    pub(crate) fn open<B>(&self, permit: Permit, audit: AuditTrail, body: B) -> SessionBody
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<tonic::codegen::StdError>,
     {
         let decoder = ProstDecoder::<pb::ChatRequest>::new(BufferSettings::new(BUFFER, BUFFER));
         let frames = Streaming::new_request(decoder, body, None, Some(self.max_message_bytes));
-        let session = Session::new(permit.principal().clone());
+        let session = Session::new(permit.principal().clone(), audit);
         let output =
             SessionBody::new(session.clone(), self.owner.shared().clone(), self.drain.guard());
         let input = Input {
@@ -98,7 +99,10 @@ where
         }
         let (parts, body) = request.into_parts();
         let response = match parts.extensions.get::<Permit>() {
-            Some(permit) => respond(self.streams.open(permit.clone(), body)),
+            Some(permit) => {
+                let audit = AuditTrail::of(&parts.extensions);
+                respond(self.streams.open(permit.clone(), audit, body))
+            }
             // The layers always insert one.
             None => {
                 let refusal = Refusal::new(Reason::Internal, "the call has no permit");

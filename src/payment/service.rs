@@ -187,14 +187,17 @@ impl PaymentHandler {
     /// told whose it is in either case.
     async fn visible(&self, permit: &Permit, subject: &AuditSubject, payment: Uuid) -> Answer {
         let accounts = &self.core.parts.accounts;
+        subject.set(&format!("payment {payment}"));
         let found = self.core.store().payment(payment).await?;
-        found.iter().for_each(|found| name(subject, found));
-        found
-            .filter(|found| {
-                accounts.may_read(permit, &found.payer, readers())
-                    || accounts.owns(permit, &found.payee)
-            })
-            .ok_or_else(|| Refusal::not_found("payment"))
+        let found = found.ok_or_else(|| Refusal::not_found("payment"))?;
+        name(subject, &found);
+        let own = accounts.owns(permit, &found.payer) || accounts.owns(permit, &found.payee);
+        subject.set_others(!own);
+        if own || permit.caller().roles.intersects(readers()) {
+            Ok(found)
+        } else {
+            Err(Refusal::not_found("payment"))
+        }
     }
 
     /// Whether the caller's part in the payment allows the operation.
@@ -233,8 +236,7 @@ impl PaymentHandler {
     ) -> ListAnswer {
         let accounts = &self.core.parts.accounts;
         let page = request::page(&request)?;
-        let account = accounts.resolve(permit, "account", &request.account, readers())?;
-        subject.set(&format!("payments of {account}"));
+        let account = accounts.resolve(permit, subject, "account", &request.account, readers())?;
         let listing = Listing {
             account,
             statuses: page.statuses,
@@ -302,6 +304,8 @@ impl PaymentService for PaymentHandler {
         let permit = Permit::of(&request)?;
         let until = Until::of(&request, &self.core.parts.config);
         let subject = AuditSubject::of_request(&request);
+        let payer = self.core.parts.accounts.of(permit.principal());
+        subject.set(&format!("account {payer}"));
         let wanted = request::pay(&self.core, &permit, request.into_inner())?;
         let payment = self.process(&permit, wanted, until).await?;
         name(&subject, &payment);

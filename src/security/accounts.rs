@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::audit::AuditSubject;
 use super::permit::Permit;
 use crate::principal::{Principal, Roles};
 use crate::refusal::{Refusal, Violations};
@@ -39,23 +40,27 @@ impl Accounts {
     }
 
     /// The account that a request's field names: the caller's own when empty.
-    /// Somebody else's is NOT_FOUND unless the caller has one of the roles.
+    /// Somebody else's is NOT_FOUND unless the caller has one of the roles. The
+    /// audit log is told whose it is in either case.
     pub fn resolve(
         &self,
         permit: &Permit,
+        subject: &AuditSubject,
         field: &str,
         text: &str,
         anyones: Roles,
     ) -> Result<Principal, Refusal> {
+        let own = self.of(permit.principal());
         if text.is_empty() {
-            return Ok(self.of(permit.principal()));
+            return Ok(own);
         }
         let mut violations = Violations::new();
         let domain = permit.principal().trust_domain();
         let named = violations.take(field, Principal::parse_in(text, &domain));
         violations.finish()?;
-        let account =
-            named.map(|named| self.of(&named)).unwrap_or_else(|| self.of(permit.principal()));
+        let account = named.map_or_else(|| own.clone(), |named| self.of(&named));
+        subject.set(&format!("account {account}"));
+        subject.set_others(account != own);
         if self.may_read(permit, &account, anyones) {
             Ok(account)
         } else {

@@ -1,8 +1,10 @@
 //! The audit log: who did what to whose, allowed or denied and why.
 //!
-//! It is apart from the debug log, one JSON object a line. Calls that can
-//! change something and calls that were denied are recorded; those of health
-//! and reflection are not. A record holds names, never contents.
+//! It is apart from the debug log, one JSON object a line. Recorded are calls
+//! that can change something, reads of what is somebody else's, and what was
+//! denied, by a layer or by the service; calls of health and reflection are
+//! not. A record holds names, never contents. On a chat stream each Join and
+//! each refused Send is recorded; an accepted message stands in its room's log.
 //!
 //! Recording never waits: a thread of its own writes what a bounded queue
 //! holds. When the disk is so slow that the queue is full, records are lost,
@@ -12,9 +14,9 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use prometheus_client::metrics::counter::Counter;
@@ -29,10 +31,16 @@ use crate::card;
 /// How many records may wait for the writer.
 const QUEUE: usize = 8 * 1024;
 
-/// To whose thing a call is. The authorize layer puts one into the extensions
-/// of requests that will be recorded; a service says what it is about.
+/// What a call is about. The authorize layer puts one into the extensions of
+/// requests that may be recorded; the service names it.
 #[derive(Debug, Clone, Default)]
-pub struct AuditSubject(Arc<OnceLock<Box<str>>>);
+pub struct AuditSubject(Arc<Named>);
+
+#[derive(Debug, Default)]
+struct Named {
+    text: Mutex<Box<str>>,
+    others: AtomicBool,
+}
 
 impl AuditSubject {
     /// The request's; one that nobody reads when the call is not recorded.
@@ -53,7 +61,7 @@ impl AuditSubject {
     }
 
     /// Names the thing and its owner, bounded to 256 bytes; nothing for an
-    /// empty text. The first word stands. Card numbers are redacted: a caller
+    /// empty text. The last word stands. Card numbers are redacted: a caller
     /// may have written one anywhere. Example: `payment 0190… of
     /// user/alice@dev.simpul`.
     pub fn set(&self, subject: &str) {
@@ -65,11 +73,22 @@ impl AuditSubject {
         while !subject.is_char_boundary(end) {
             end -= 1;
         }
-        let _ = self.0.set(subject.get(..end).unwrap_or_default().into());
+        let subject = subject.get(..end).unwrap_or_default().into();
+        *self.0.text.lock().unwrap_or_else(PoisonError::into_inner) = subject;
     }
 
-    pub(super) fn get(&self) -> Option<&str> {
-        self.0.get().map(|subject| &**subject)
+    /// Says whether it is somebody else's: reading one's own is not recorded.
+    pub fn set_others(&self, others: bool) {
+        self.0.others.store(others, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_others(&self) -> bool {
+        self.0.others.load(Ordering::Relaxed)
+    }
+
+    fn get(&self) -> Option<String> {
+        let text = self.0.text.lock().unwrap_or_else(PoisonError::into_inner);
+        (!text.is_empty()).then(|| text.to_string())
     }
 }
 
@@ -80,9 +99,12 @@ pub(super) struct Record {
     pub(super) caller: Option<Arc<Caller>>,
     pub(super) address: Option<IpAddr>,
     pub(super) method: Arc<Method>,
+    /// Of a stream's frame, which kind.
+    pub(super) frame: Option<&'static str>,
     pub(super) subject: AuditSubject,
     pub(super) code: Code,
-    /// The refusal's reason and message, which hold no values.
+    /// The refusal's reason and message, which hold no values. Example:
+    /// `NOT_FOUND: no such room`.
     pub(super) why: Option<String>,
     pub(super) trace_id: Option<String>,
 }
@@ -231,15 +253,29 @@ impl Writer {
     }
 }
 
+/// Whether a code means that the caller may not. NOT_FOUND is among them: it
+/// stands for what is somebody else's too.
+pub(super) fn is_denial(code: Code) -> bool {
+    matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::NotFound)
+}
+
+fn decision(code: Code) -> &'static str {
+    match code {
+        // Who went away was let through, and may have changed something.
+        Code::Ok | Code::Cancelled => "allowed",
+        code if is_denial(code) => "denied",
+        _ => "failed",
+    }
+}
+
 fn line(record: &Record) -> String {
-    let denied = matches!(record.code, Code::Unauthenticated | Code::PermissionDenied);
     let caller = record.caller.as_deref();
     let at = jiff::Timestamp::try_from(record.at).map(|at| at.to_string()).unwrap_or_default();
     let rule: Rule = record.method.rule;
     let mut line = serde_json::json!({
         "time": at,
         "method": record.method.path,
-        "decision": if denied { "denied" } else { "allowed" },
+        "decision": decision(record.code),
         "code": format!("{:?}", record.code),
         "rule": rule.to_string(),
     });
@@ -251,7 +287,8 @@ fn line(record: &Record) -> String {
     put("principal", caller.map(|caller| caller.principal.to_string()));
     put("acting_service", caller.and_then(|c| c.acting_service.as_ref()).map(|s| s.to_string()));
     put("address", record.address.map(|address| address.to_string()));
-    put("subject", record.subject.get().map(str::to_owned));
+    put("frame", record.frame.map(str::to_owned));
+    put("subject", record.subject.get());
     put("why", record.why.clone());
     put("trace_id", record.trace_id.clone());
     line.to_string()
@@ -270,3 +307,6 @@ pub(super) fn trace_id() -> Option<String> {
 
 #[cfg(test)]
 mod tests;
+mod trail;
+
+pub use trail::AuditTrail;

@@ -162,6 +162,7 @@ impl Authenticator {
             caller: None,
             address,
             method: method.clone(),
+            frame: None,
             subject: AuditSubject::default(),
             code: refusal.reason.code(),
             why: Some(refusal.to_string()),

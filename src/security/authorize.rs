@@ -3,9 +3,8 @@
 //!
 //! What may go on gets a [`Permit`] into its request. A response that streams
 //! ends within a second of its permit, with the refusal's status as trailers,
-//! unless its body sees to that itself ([`EndsWithPermit`]). What can change
-//! something, and what is denied here or by the service, goes into the audit
-//! log.
+//! unless its body sees to that itself ([`EndsWithPermit`]). What came of a call
+//! goes into the audit log ([`super::audit`] says of which).
 
 mod body;
 
@@ -19,16 +18,17 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
 pub use self::body::PermitBody;
-use super::audit::{self, AuditSubject, Record};
+use super::audit::{self, AuditSubject, AuditTrail, Record};
 use super::authenticate::{Authenticated, Authenticator};
 use super::connection::Connection;
 use super::permit::{Caller, EndsWithPermit, Permit, Validity};
 use super::policy::{Decision, Method};
-use crate::principal::{Role, Roles};
 use crate::refusal::{Reason, Refusal};
+use crate::traffic::enrich::classify;
 
 /// Makes [`Authorize`].
 #[derive(Debug, Clone)]
@@ -76,8 +76,8 @@ where
         };
         let address = request.extensions().get::<Connection>().map(|c| c.remote.ip());
         let caller = proven.as_ref().map(|(caller, _)| caller.clone());
-        let mut call =
-            Call { authenticator: None, caller, address, method, subject: None, over: false };
+        let subject = AuditSubject::default();
+        let mut call = Call { authenticator: None, caller, address, method, subject, over: false };
         if let Decision::Denied(_, refusal) = call.method.decide(call.caller.as_deref()) {
             call.authenticator = Some(self.authenticator.clone());
             call.denied(&refusal);
@@ -85,10 +85,11 @@ where
         }
         if call.method.audited {
             call.authenticator = Some(self.authenticator.clone());
-            if call.is_of_interest() {
-                let subject = AuditSubject::default();
-                request.extensions_mut().insert(subject.clone());
-                call.subject = Some(subject);
+            request.extensions_mut().insert(call.subject.clone());
+            if call.method.streams && call.method.mutates {
+                let (caller, method) = (call.caller.clone(), call.method.clone());
+                let trail = AuditTrail::new(self.authenticator.clone(), caller, address, method);
+                request.extensions_mut().insert(trail);
             }
         }
         let mut validity = None;
@@ -109,7 +110,7 @@ struct Call {
     caller: Option<Arc<Caller>>,
     address: Option<IpAddr>,
     method: Arc<Method>,
-    subject: Option<AuditSubject>,
+    subject: AuditSubject,
     /// Whether its end was seen.
     over: bool,
 }
@@ -124,15 +125,6 @@ impl Drop for Call {
 }
 
 impl Call {
-    /// Whether the service is asked whose thing it is: for changes, and for
-    /// those who may read what is not theirs.
-    fn is_of_interest(&self) -> bool {
-        let reads_others: Roles =
-            [Role::Support, Role::Auditor, Role::Operator].into_iter().collect();
-        let roles = self.caller.as_ref().map_or(Roles::NONE, |caller| caller.roles);
-        self.method.mutates || roles.intersects(reads_others)
-    }
-
     fn denied(&mut self, refusal: &Refusal) {
         self.over = true;
         let Some(authenticator) = &self.authenticator else { return };
@@ -151,13 +143,9 @@ impl Call {
         if self.authenticator.is_none() {
             return;
         }
-        let status = response.headers().get("grpc-status");
-        let code = status.map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
-        let denied = matches!(code, Code::Unauthenticated | Code::PermissionDenied);
-        let named = self.subject.as_ref().is_some_and(|subject| subject.get().is_some());
-        if self.method.mutates || denied || named {
-            let status = response.extensions().get::<Status>();
-            self.record(code, status.map(|status| status.message().to_owned()));
+        let (code, why) = outcome(response);
+        if self.method.mutates || audit::is_denial(code) || self.subject.is_others() {
+            self.record(code, why);
         }
     }
 
@@ -168,12 +156,31 @@ impl Call {
             caller: self.caller.clone(),
             address: self.address,
             method: self.method.clone(),
-            subject: self.subject.clone().unwrap_or_default(),
+            frame: None,
+            subject: self.subject.clone(),
             code,
             why,
             trace_id: audit::trace_id(),
         });
     }
+}
+
+/// What the caller is told: the code, and why the call was refused.
+fn outcome<B>(response: &Response<B>) -> (Code, Option<String>) {
+    let header = response.headers().get(Status::GRPC_STATUS);
+    let code = header.map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
+    let Some(status) = response.extensions().get::<Status>().filter(|_| code != Code::Ok) else {
+        return (code, None);
+    };
+    let (code, reason) = match status.get_details_error_info() {
+        Some(info) => (code, info.reason),
+        // tonic's own: it is told with another code.
+        None => {
+            let (code, reason) = classify(code, status.message());
+            (code, reason.map_or_else(|| format!("{code:?}"), |reason| reason.as_str().to_owned()))
+        }
+    };
+    (code, Some(format!("{reason}: {}", status.message())))
 }
 
 pin_project! {

@@ -220,7 +220,7 @@ const FLAG_WITHOUT_ENCODING: &str = "protocol error: received message with compr
 const NOT_COMPRESSED: &str = "Content is compressed with";
 
 /// The reason of a status without one, and the code that goes with it.
-fn classify(code: Code, message: &str) -> (Code, Option<Reason>) {
+pub(crate) fn classify(code: Code, message: &str) -> (Code, Option<Reason>) {
     let says = |texts: &[&str]| texts.iter().any(|text| message.starts_with(text));
     let reason = match code {
         Code::OutOfRange | Code::ResourceExhausted if says(&TOO_LARGE) => Reason::MessageTooLarge,

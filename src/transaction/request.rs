@@ -7,6 +7,7 @@ use crate::principal::{Principal, Role, Roles};
 use crate::proto::transaction::v1 as pb;
 use crate::refusal::{Reason, Refusal, Violations};
 use crate::security::accounts::Accounts;
+use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
 use crate::store::ledger::{HistoryFilter, TransactionKind};
 
@@ -36,10 +37,11 @@ impl History {
     pub(super) fn parse(
         accounts: &Accounts,
         permit: &Permit,
+        subject: &AuditSubject,
         request: &pb::GetTransactionHistoryRequest,
     ) -> Result<Self, Refusal> {
         let mut violations = Violations::new();
-        let account = resolve(accounts, permit, &request.account, &mut violations);
+        let account = resolve(accounts, permit, subject, &request.account, &mut violations);
         let from = time("posted_from", request.posted_from.as_ref(), &mut violations);
         let before = time("posted_before", request.posted_before.as_ref(), &mut violations);
         if let (Some(from), Some(before)) = (from, before) {
@@ -64,9 +66,10 @@ impl History {
 pub(super) fn account(
     accounts: &Accounts,
     permit: &Permit,
+    subject: &AuditSubject,
     text: &str,
 ) -> Result<Principal, Refusal> {
-    accounts.resolve(permit, "account", text, anyones())
+    accounts.resolve(permit, subject, "account", text, anyones())
 }
 
 /// A transaction's id.
@@ -83,10 +86,11 @@ pub(super) fn transaction_id(text: &str) -> Result<Uuid, Refusal> {
 fn resolve(
     accounts: &Accounts,
     permit: &Permit,
+    subject: &AuditSubject,
     text: &str,
     violations: &mut Violations,
 ) -> Result<Principal, Refusal> {
-    let resolved = account(accounts, permit, text);
+    let resolved = account(accounts, permit, subject, text);
     if let Err(refusal) = &resolved
         && refusal.reason == Reason::InvalidArgument
     {

@@ -55,15 +55,19 @@ impl Transactions {
         id: &str,
     ) -> Result<pb::Transaction, Refusal> {
         let id = request::transaction_id(id)?;
+        subject.set(&format!("transaction {id}"));
         let entry = self.store.ledger_entry(id).await?;
         let entry = entry.ok_or_else(|| Refusal::not_found("transaction"))?;
         subject.set(&format!("transaction {} of {}", entry.id, entry.account.as_str()));
         // The node's own accounts are no principal's: for those who read anyone's.
-        let readable = match entry.account.as_str().parse::<Principal>() {
-            Ok(account) => self.accounts.may_read(permit, &account, request::anyones()),
-            Err(_) => permit.caller().roles.intersects(request::anyones()),
-        };
-        if readable { Ok(transaction(&entry)) } else { Err(Refusal::not_found("transaction")) }
+        let account = entry.account.as_str().parse::<Principal>();
+        let own = account.is_ok_and(|account| self.accounts.owns(permit, &account));
+        subject.set_others(!own);
+        if own || permit.caller().roles.intersects(request::anyones()) {
+            Ok(transaction(&entry))
+        } else {
+            Err(Refusal::not_found("transaction"))
+        }
     }
 
     async fn balance(
@@ -72,8 +76,7 @@ impl Transactions {
         subject: &AuditSubject,
         account: &str,
     ) -> Result<pb::GetBalanceResponse, Refusal> {
-        let account = request::account(&self.accounts, permit, account)?;
-        subject.set(&format!("balance of {account}"));
+        let account = request::account(&self.accounts, permit, subject, account)?;
         let balances = self.store.balances(&AccountName::of(&account)).await?;
         let balances = balances
             .into_iter()
@@ -96,8 +99,8 @@ impl TransactionService for Transactions {
         request: Request<pb::GetTransactionHistoryRequest>,
     ) -> Result<Response<Self::GetTransactionHistoryStream>, Status> {
         let permit = Permit::of(&request)?;
-        let ask = History::parse(&self.accounts, &permit, request.get_ref())?;
-        AuditSubject::note(&request, |_| format!("history of {}", ask.account));
+        let subject = AuditSubject::of_request(&request);
+        let ask = History::parse(&self.accounts, &permit, &subject, request.get_ref())?;
         let reading =
             Reading::begin(self.store.clone(), self.drain.clone(), &self.touched, ask).await?;
         Ok(Response::new(Box::pin(reading.stream())))

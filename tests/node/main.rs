@@ -1,6 +1,7 @@
 //! The node as users meet it: real processes, real TLS, free ports.
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+mod audit;
 mod canary;
 mod chat;
 mod cli;

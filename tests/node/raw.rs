@@ -31,13 +31,13 @@ pub fn call(path: &str, token: &str) -> http::request::Builder {
 /// An empty message: flag and length are five zero bytes.
 const EMPTY: Bytes = Bytes::from_static(&[0; 5]);
 
-struct Answer {
+pub struct Answer {
     status: StatusCode,
-    grpc: Option<i32>,
+    pub grpc: Option<i32>,
     body: usize,
 }
 
-async fn ask(client: &mut SendRequest<Bytes>, request: Request<()>, body: Bytes) -> Answer {
+pub async fn ask(client: &mut SendRequest<Bytes>, request: Request<()>, body: Bytes) -> Answer {
     let answer = async {
         let (response, mut stream) = client.send_request(request, false).expect("sent");
         let _ = stream.send_data(body, true); // It may have been answered already.

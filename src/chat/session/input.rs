@@ -113,7 +113,9 @@ impl Input {
                 // What follows would be misframed.
                 Err(status) => return Ended::Broken(broken(&status)),
             };
-            match self.execute(&mut request, &mut began).await {
+            let executed = self.execute(&mut request, &mut began).await;
+            self.audit(&request, executed.as_ref().err());
+            match executed {
                 // Its outcome comes later, and wakes the body then.
                 Ok(Executed::Submitted) => {}
                 Ok(Executed::Done) => self.session.wake(),
@@ -123,6 +125,18 @@ impl Input {
                     self.session.wake();
                 }
             }
+        }
+    }
+
+    /// Tells the audit log of each Join and of what was refused before the
+    /// owner got it; the session tells it of what the owner refuses.
+    fn audit(&self, request: &pb::ChatRequest, refusal: Option<&Refusal>) {
+        match &request.frame {
+            Some(Frame::Join(join)) => self.session.audit_frame("join", &join.room_id, refusal),
+            Some(Frame::Send(send)) if refusal.is_some() => {
+                self.session.audit_frame("send", &send.room_id, refusal);
+            }
+            _ => {}
         }
     }
 

@@ -20,6 +20,7 @@ use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_request::Frame as Ask;
 use crate::proto::chat::v1::chat_response::Frame;
 use crate::proto::chat::v1::join::From;
+use crate::security::audit::AuditTrail;
 use crate::security::permit::Permit;
 
 /// How long anything may take.
@@ -37,7 +38,7 @@ impl Client {
         let (input, frames) = mpsc::channel(8);
         let frames =
             ReceiverStream::new(frames).map(|bytes| Ok::<_, Infallible>(BodyFrame::data(bytes)));
-        let body = chat.streams().open(permit, StreamBody::new(frames));
+        let body = chat.streams().open(permit, AuditTrail::default(), StreamBody::new(frames));
         let (bytes, trailers) = (BytesMut::new(), None);
         Self { input: Some(input), body: Box::pin(body), bytes, trailers }
     }

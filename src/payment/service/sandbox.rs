@@ -37,6 +37,7 @@ impl SandboxHandler {
         let core = &self.core;
         let (id, approve) = read(asked)?;
         let subscription = core.hub.subscribe(id);
+        subject.set(&format!("payment {id}"));
         let payment = core.store().payment(id).await?;
         payment.iter().for_each(|payment| super::name(subject, payment));
         let payment = payment

@@ -1,11 +1,12 @@
 use super::*;
 
 #[test]
-fn a_subject_is_bounded_and_its_first_word_stands() {
+fn a_subject_is_bounded_and_its_last_word_stands() {
     let subject = AuditSubject::default();
-    subject.set(&"é".repeat(300));
     subject.set("another");
-    assert_eq!(subject.get().map(str::len), Some(256));
+    subject.set(&"é".repeat(300));
+    subject.set("");
+    assert_eq!(subject.get().map(|text| text.len()), Some(256));
 }
 
 #[tokio::test]
@@ -26,6 +27,7 @@ async fn what_does_not_fit_is_counted_and_said() {
             caller: None,
             address: None,
             method: method.clone(),
+            frame: None,
             subject: AuditSubject::default(),
             code: Code::Ok,
             why: None,

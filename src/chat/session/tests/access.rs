@@ -1,5 +1,6 @@
 //! Who may read, and how a stream ends.
 
+use crate::security::audit::AuditTrail;
 use std::time::Duration;
 
 use tonic::Code;
@@ -38,7 +39,7 @@ async fn joined_is_said_while_the_membership_cannot_change() {
     let world = World::new().await;
     world.room("r").await;
     let room = world.chat.owner().open(&"r".into()).await.expect("owned").expect("there");
-    let reader = Reader::new(Session::new(who("bob")), "r".into());
+    let reader = Reader::new(Session::new(who("bob"), AuditTrail::default()), "r".into());
     let mut told = false;
     let entered = room.enter(&reader, |_, _| {
         let (locked, other) = (std::sync::mpsc::sync_channel(1), room.clone());
