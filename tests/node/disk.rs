@@ -14,7 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::support::{Node, eventually, with_token};
+use crate::support::{Node, eventually, not_run, with_token};
 use crate::talk::{Session, room};
 
 /// A mounted file system; unmounted when dropped.
@@ -61,8 +61,7 @@ fn message(n: usize) -> SendMessageRequest {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_acknowledges_nothing_and_is_recovered_from() {
     let Some(disk) = Mounted::tmpfs("24m") else {
-        eprintln!("NOT RUN: mounting a file system needs root");
-        return;
+        return not_run("the test of a full disk: mounting a file system needs root");
     };
     let node = Node::start_in(disk.0.path(), &[]);
     let alice = node.token("alice", &[]);

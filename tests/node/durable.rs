@@ -15,7 +15,7 @@ use simpul::store::LedgerStore;
 use simpul::store::sqlite::SqliteStore;
 
 use crate::pay::{process, to_toko};
-use crate::support::{LONG, Node, cli_in, eventually, with_token};
+use crate::support::{LONG, Node, cli_in, eventually, not_run, with_token};
 use crate::talk::{Session, room};
 
 /// One system call as strace shows it, when it had returned.
@@ -64,8 +64,7 @@ fn steps(trace: &str) -> Vec<Step> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_stands_between_the_append_and_the_acknowledgement() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        eprintln!("NOT RUN: strace is not installed");
-        return;
+        return not_run("the order of system calls: strace is not installed");
     }
     let node = Node::start();
     let alice = node.token("alice", &[]);
@@ -102,8 +101,7 @@ async fn a_sync_stands_between_the_append_and_the_acknowledgement() {
     })
     .await;
     if !attached {
-        eprintln!("NOT RUN: this machine does not let strace attach");
-        return;
+        return not_run("the order of system calls: this machine does not let strace attach");
     }
     // Some threads may be attached later than the first: several lone messages.
     for n in 0..10 {

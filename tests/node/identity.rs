@@ -138,12 +138,7 @@ async fn a_stream_ends_with_its_token_or_goes_on_with_a_fresh_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_proves_too_and_both_must_agree() {
     let node = Node::start();
-    let dir = node.dir().join("dev");
-    let folder = dir.to_str().expect("UTF-8");
-    let who = "user/alice@dev.simpul";
-    node.ok(&["cert", "issue", "alice", "--dir", folder, "--principal", who]);
-    let read = |file: &str| std::fs::read(dir.join(file)).expect("a PEM file");
-    let (chain, key) = (read("alice.pem"), read("alice-key.pem"));
+    let (chain, key) = node.certificate("alice");
     let channel = node.channel_as(Some((&chain, &key))).await;
     let mut client = IdentityServiceClient::new(channel.clone());
     let me = client.who_am_i(Request::new(WhoAmIRequest {})).await.expect("proven").into_inner();

@@ -202,7 +202,9 @@ async fn a_collector_that_is_not_there_blocks_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_kill_the_payment_goes_on_in_the_same_trace() {
     if !cfg!(feature = "fault") {
-        eprintln!("NOT RUN: the trace over a kill needs `--features fault`, as tests/run gives it");
+        crate::support::not_run(
+            "the trace over a kill needs `--features fault`, as tests/run gives it",
+        );
         return;
     }
     let (collector, url) = Collector::listen().await;

@@ -145,7 +145,7 @@ fn resident(node: &Node) -> usize {
     kib * 1024
 }
 
-/// What docs/performance.md states: the tails' budget, and for each stream what
+/// What ARCHITECTURE.md states: the tails' budget, and for each stream what
 /// HTTP/2 may hold of it and the one slice that waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_stalled_readers_stay_within_the_stated_memory() {

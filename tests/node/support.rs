@@ -129,6 +129,17 @@ impl Node {
         self.ok(&args).trim().to_owned()
     }
 
+    /// A client certificate for a user, from the development authority: the
+    /// chain and its key, PEM.
+    pub fn certificate(&self, who: &str) -> (Vec<u8>, Vec<u8>) {
+        let dir = self.dir.join("dev");
+        let folder = dir.to_str().expect("UTF-8");
+        let principal = format!("user/{who}@dev.simpul");
+        self.ok(&["cert", "issue", who, "--dir", folder, "--principal", &principal]);
+        let read = |end: &str| std::fs::read(dir.join(format!("{who}{end}"))).expect("a PEM file");
+        (read(".pem"), read("-key.pem"))
+    }
+
     /// A connection of its own to the public listener.
     pub async fn channel(&self) -> Channel {
         self.channel_as(None).await

@@ -216,15 +216,10 @@ async fn a_swapped_bundle_ends_the_connections_of_the_former_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_required_certificate_is_required_of_everybody() {
     let node = Node::start_with(&[("SIMPUL_TLS__CLIENT_AUTH", "required")]);
-    let dir = node.dir().join("dev");
-    let folder = dir.to_str().expect("UTF-8");
-    let who = "user/alice@dev.simpul";
-    node.ok(&["cert", "issue", "alice", "--dir", folder, "--principal", who]);
-    let read = |file: &str| std::fs::read(dir.join(file)).expect("a PEM file");
-    let (chain, key) = (read("alice.pem"), read("alice-key.pem"));
+    let (chain, key) = node.certificate("alice");
     let channel = node.channel_as(Some((&chain, &key))).await;
     let alice = node.token("alice", &[]);
-    assert_eq!(who_am_i(&channel, &alice).await.expect("both").principal, who);
+    assert_eq!(who_am_i(&channel, &alice).await.expect("both").principal, "user/alice@dev.simpul");
 
     let strange = tempfile::tempdir().expect("a directory");
     let (chain, key) = authority(strange.path(), "ca");
