@@ -3,10 +3,11 @@
 //!
 //! A card number is 13 to 19 digits, alone or with single spaces or dashes
 //! anywhere between them, whose first digits and length belong to an issuer and
-//! whose Luhn check digit fits. The digits are bounded: a letter, an underscore
-//! or a further digit beside them makes them part of something longer (a hash,
-//! an order's name), and what is written as a UUID is one. Digits of every
-//! script count, full-width ones too.
+//! whose Luhn check digit fits. A further digit beside them makes them part of
+//! something longer; a letter or an underscore does not. What is written as a
+//! UUID, and a word in which letters and digits go to and fro as in a hash or a
+//! key, is left alone. Digits of every script count, full-width ones too;
+//! characters that nobody sees do not.
 //!
 //! One number in ten of an issuer's length passes by chance, and is redacted:
 //! what is hidden in error can be sent again in other words, a leaked number
@@ -17,6 +18,9 @@ mod brands;
 
 use std::borrow::Cow;
 use std::ops::Range;
+
+/// What a field that must not hold any says of it.
+pub const RULE: &str = "must not contain a card number";
 
 /// What stands in the place of every redacted number. Not longer than the
 /// shortest number, so that a redacted text never grows.
@@ -77,8 +81,6 @@ struct Group {
     digits: Range<usize>,
     /// One separator stands between the group before and this one.
     joined: bool,
-    /// Nothing beside it makes it part of a longer name.
-    bounded: bool,
     /// A plus sign stands before it, as before telephone numbers.
     plus: bool,
 }
@@ -95,22 +97,19 @@ impl Scan {
         let mut two_before = None;
         let mut skip_to = 0;
         for (at, c) in text.char_indices() {
+            if is_invisible(c) {
+                continue;
+            }
+            if at >= skip_to && c.is_ascii_alphanumeric() && !in_word(before) {
+                skip_to = at + id_at(text, at);
+            }
             if at < skip_to {
-                // Inside a UUID: neither digit nor separator.
+                // Inside an id: neither digit nor separator.
                 (two_before, before) = (before, Some('x'));
                 continue;
             }
-            match digit(c) {
-                _ if c.is_ascii_hexdigit() && !in_name(before) && uuid_at(text, at) => {
-                    skip_to = at + UUID;
-                    (two_before, before) = (before, Some('x'));
-                    continue;
-                }
-                Some(value) => scan.push(at, c, value, before, two_before),
-                None if is_name(c) && before.is_some_and(|b| digit(b).is_some()) => {
-                    scan.unbound();
-                }
-                None => {}
+            if let Some(value) = digit(c) {
+                scan.push(at, c, value, before, two_before);
             }
             (two_before, before) = (before, Some(c));
         }
@@ -133,16 +132,8 @@ impl Scan {
             bytes: at..end,
             digits: count - 1..count,
             joined,
-            bounded: !in_name(before),
             plus: before == Some('+'),
         });
-    }
-
-    /// A name goes on after the newest group.
-    fn unbound(&mut self) {
-        if let Some(group) = self.groups.last_mut() {
-            group.bounded = false;
-        }
     }
 
     /// The longest card number that begins with the group.
@@ -152,7 +143,7 @@ impl Scan {
         let mut longest = None;
         for (index, group) in groups.iter().enumerate() {
             let digits = self.digits.get(begin.digits.start..group.digits.end)?;
-            let broken = !group.bounded || (index > 0 && !group.joined);
+            let broken = index > 0 && !group.joined;
             if broken || digits.len() > LONGEST {
                 break;
             }
@@ -215,26 +206,58 @@ fn is_separator(c: char) -> bool {
     )
 }
 
-/// Letters of other scripts are no part of a name: many of them are written
-/// without spaces, a number in the middle.
-fn is_name(c: char) -> bool {
-    c.is_ascii_alphabetic() || c == '_'
+/// Zero-width characters, as pages and keyboards leave them: between digits
+/// they are not there.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
-fn in_name(before: Option<char>) -> bool {
-    before.is_some_and(|c| is_name(c) || digit(c).is_some())
+/// Words are of ASCII: in many other scripts they stand without spaces, a
+/// number in the middle.
+fn in_word(before: Option<char>) -> bool {
+    before.is_some_and(|c| c.is_ascii_alphanumeric() || digit(c).is_some())
+}
+
+/// How many bytes the id has that begins here, where a word does; 0 for none.
+fn id_at(text: &str, at: usize) -> usize {
+    let rest = text.as_bytes().get(at..).unwrap_or_default();
+    if is_uuid(rest) {
+        return UUID;
+    }
+    let end = rest.iter().position(|byte| !byte.is_ascii_alphanumeric());
+    let word = end.and_then(|end| rest.get(..end)).unwrap_or(rest);
+    if is_hash(word) || is_key(word) { word.len() } else { 0 }
 }
 
 const UUID: usize = 36;
 
-/// Whether a UUID is written here, nothing of a name after it.
-fn uuid_at(text: &str, at: usize) -> bool {
-    let Some(bytes) = text.as_bytes().get(at..at + UUID) else { return false };
+/// Whether a UUID is written at the beginning, nothing of a word after it.
+fn is_uuid(rest: &[u8]) -> bool {
+    let Some(bytes) = rest.get(..UUID) else { return false };
     let shaped = bytes.iter().enumerate().all(|(index, byte)| match index {
         8 | 13 | 18 | 23 => *byte == b'-',
         _ => byte.is_ascii_hexdigit(),
     });
-    shaped && !text.as_bytes().get(at + UUID).is_some_and(|b| b.is_ascii_alphanumeric())
+    shaped && !rest.get(UUID).is_some_and(u8::is_ascii_alphanumeric)
+}
+
+/// Whether it is hexadecimal and as long as a UUID without dashes or a hash.
+fn is_hash(word: &[u8]) -> bool {
+    matches!(word.len(), 32 | 40 | 64)
+        && word.iter().all(u8::is_ascii_hexdigit)
+        && word.iter().any(u8::is_ascii_alphabetic)
+}
+
+/// Whether it is as long as a random key, and letters and digits follow each
+/// other as often. A card number among words and years does not get there.
+fn is_key(word: &[u8]) -> bool {
+    const KEY: usize = 20;
+    const TURNS: usize = 6;
+    let turns = word.windows(2).filter(|two| {
+        let [one, other] = two else { return false };
+        one.is_ascii_digit() != other.is_ascii_digit()
+    });
+    word.len() >= KEY && turns.count() >= TURNS
 }
 
 #[cfg(test)]

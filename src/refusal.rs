@@ -55,7 +55,7 @@ macro_rules! reasons {
 reasons! {
     /// One or more fields break their rules; BadRequest names each.
     InvalidArgument = "INVALID_ARGUMENT", InvalidArgument;
-    /// The message is not what the contract says, or is cut short.
+    /// The message is not what the contract says, is cut short or is one too many.
     MalformedMessage = "MALFORMED_MESSAGE", InvalidArgument;
     /// The message is larger than the node takes.
     MessageTooLarge = "MESSAGE_TOO_LARGE", OutOfRange;

@@ -89,9 +89,11 @@ fn parts_of_longer_things_are_left() {
     for text in [
         "41111111111111111111",
         "041111111111111111110",
-        "x4111111111111111",
-        "4111111111111111x",
-        "order_4111111111111111",
+        "order_41111111-1111-4111-8111-111111111111",
+        "a41111111111111111bc2",
+        "0a1b2c3d4111111111111111",
+        "d4111111111111111e0f1a2b3c4d5e6f",
+        "sk1x9Q4111111111111111zT7",
         "41111111-1111-4111-8111-111111111111",
         "a 4000000000000000-0000-4000-8000-000000000000 b",
         "+6281234567893",
@@ -100,6 +102,35 @@ fn parts_of_longer_things_are_left() {
         "2026-11-22 16:14:21",
     ] {
         assert!(!contains(text), "{text}");
+    }
+}
+
+#[test]
+fn letters_beside_a_number_do_not_hide_it() {
+    for number in NUMBERS {
+        for (before, after) in [
+            ("kartu", ""),
+            ("a", ""),
+            ("_", ""),
+            ("", "x"),
+            ("", "f"),
+            ("order_", "_2"),
+            ("No", "cvv123"),
+        ] {
+            let text = format!("{before}{number}{after}");
+            assert_eq!(redact(&text).0, format!("{before}{REDACTED}{after}"), "{text}");
+        }
+    }
+    assert_eq!(redact("kartu4111 1111 1111 1111ya").0, "kartu[card number]ya");
+}
+
+#[test]
+fn invisible_characters_do_not_hide_a_number() {
+    for hidden in ['\u{200b}', '\u{200c}', '\u{200d}', '\u{feff}', '\u{2060}', '\u{ad}'] {
+        let between: String = "4111111111111111".chars().flat_map(|c| [c, hidden]).collect();
+        assert_eq!(find(&between).len(), 1, "{hidden:?}");
+        let spaced = format!("4111{hidden} 1111 {hidden}1111{hidden}{hidden} 1111");
+        assert_eq!(redact(&spaced), (Cow::Borrowed(REDACTED), 1), "{hidden:?}");
     }
 }
 
@@ -213,5 +244,34 @@ proptest! {
         prop_assert!(!contains(&uuid));
         let sentence = format!("lihat {uuid} ya");
         prop_assert!(!contains(&sentence));
+        let named = format!("order_{uuid}");
+        prop_assert!(!contains(&named));
+    }
+
+    #[test]
+    fn uuids_of_versions_4_and_7_are_left(random in any::<[u8; 16]>(), millis in 0u64..1 << 48) {
+        let tail = random[..10].try_into().expect("ten bytes");
+        let four = uuid::Builder::from_random_bytes(random).into_uuid();
+        let seven = uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid();
+        for uuid in [four, seven] {
+            prop_assert!(!contains(&uuid.to_string()), "{uuid}");
+            prop_assert!(!contains(&uuid.to_string().to_uppercase()), "{uuid}");
+            let simple = uuid.simple().to_string();
+            let digits = simple.bytes().all(|byte| byte.is_ascii_digit());
+            prop_assert!(digits || !contains(&simple), "{simple}");
+        }
+    }
+
+    #[test]
+    fn letters_and_underscores_touch_cards(
+        digits in card(),
+        before in "[a-zA-Z_]{0,8}",
+        after in "[a-zA-Z_]{0,8}",
+    ) {
+        let number: String = digits.iter().map(|digit| char::from(b'0' + digit)).collect();
+        let text = format!("{before}{number}{after}");
+        // As long as a hash and all of it hexadecimal: left, and never drawn long.
+        prop_assume!(!is_hash(text.as_bytes()));
+        prop_assert_eq!(redact(&text), (format!("{before}{REDACTED}{after}").into(), 1));
     }
 }

@@ -15,12 +15,12 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{Content, Proposal, wire};
-use crate::card;
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::message::Event;
 use crate::refusal::{Reason, Refusal, Violations};
 use crate::store::chat::{Change, EntryKind, RoomId, RoomRole};
+use crate::{card, id};
 
 /// The longest title, bytes.
 pub const MAX_TITLE_BYTES: usize = 256;
@@ -225,6 +225,20 @@ pub fn digest_of(content: &Content) -> [u8; 32] {
         Content::RemoveMember { member } => digest::membership(member, None),
         Content::Receipt(receipt) => digest::receipt(receipt),
     }
+}
+
+/// Notes what is no room's id. Ids are kept, logged and shown as they are: a
+/// card number must not become one.
+pub fn check_room_id(violations: &mut Violations, text: &str) {
+    violations.check(id::is_short_name(text), "room_id", || id::SHORT_NAME_RULE.to_owned());
+    violations.check(!card::contains(text), "room_id", || card::RULE.to_owned());
+}
+
+/// Notes what is no client message id.
+pub fn check_message_id(violations: &mut Violations, text: &str) {
+    let field = "client_message_id";
+    violations.check(id::is_client_key(text), field, || id::CLIENT_KEY_RULE.to_owned());
+    violations.check(!card::contains(text), field, || card::RULE.to_owned());
 }
 
 /// Notes a body that is empty or too long.

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 use tokio::sync::Semaphore;
-use tonic::body::Body;
 use tower::Service;
 
 use super::bind::Listener;
@@ -134,7 +134,7 @@ pub async fn serve<T, S, B>(
     drain: drain::Watch,
 ) where
     T: TlsSource,
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,

@@ -21,7 +21,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::body::Body;
 use tower::Service;
 
 use super::accept::Shared;
@@ -52,7 +51,7 @@ pub(super) struct Life<T, S> {
 impl<T, S, B> Life<T, S>
 where
     T: TlsSource,
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -185,14 +184,13 @@ struct Requests<S> {
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
 {
     type Response = Response<B>;
     type Error = Infallible;
     type Future = S::Future;
 
-    fn call(&self, request: Request<Incoming>) -> S::Future {
-        let mut request = request.map(Body::new);
+    fn call(&self, mut request: Request<Incoming>) -> S::Future {
         request.extensions_mut().insert(self.connection.clone());
         self.service.clone().call(request)
     }

@@ -6,15 +6,25 @@
 //! path of a mounted method, no query, gRPC's content type, `te: trailers`, and
 //! headers within their bound. HTTP/2 itself takes twice as many, so that what
 //! is somewhat too large gets an answer that says so.
+//!
+//! A fragment (`#` and what follows) cannot be refused here: the HTTP/2 layer
+//! reads `:path` as a URI and drops it before anything of the node sees the
+//! request. It does no harm, since routing, rights and telemetry all go by the
+//! path that is left, and that must still be exact.
+//!
+//! Methods that take one message get a body that holds none after it.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::methods::{Method, Methods};
+use super::one::OneMessage;
 use super::reply::{Answer, refused};
 use crate::refusal::{Reason, Refusal};
 
@@ -102,7 +112,9 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 impl<S, T, B> Service<Request<T>> for Canonical<S>
 where
-    S: Service<Request<T>, Response = Response<B>>,
+    S: Service<Request<Body>, Response = Response<B>>,
+    T: http_body::Body<Data = Bytes> + Send + 'static,
+    T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: Default,
 {
     type Response = Response<B>;
@@ -113,9 +125,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<T>) -> Self::Future {
+    fn call(&mut self, request: Request<T>) -> Self::Future {
         match self.check(&request) {
             Ok(method) => {
+                // The one place where a request's body is boxed.
+                let mut request = match method.takes_many {
+                    true => request.map(Body::new),
+                    false => request.map(|body| Body::new(OneMessage::new(body))),
+                };
                 request.extensions_mut().insert(method);
                 Answer::Later { inner: self.inner.call(request) }
             }

@@ -22,6 +22,9 @@ use super::methods::Method;
 use super::reply::{refused, trailers};
 use crate::refusal::{Reason, Refusal};
 
+/// Less than it takes to get here, or not much more.
+const SHORT: Duration = Duration::from_millis(1);
+
 /// When a call must be over; in the request's extensions when it has an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(pub Instant);
@@ -127,6 +130,12 @@ where
         };
         // 99,999,999 hours are in range of the clock: no overflow to look after.
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        // Nobody waits any more: the handler must not begin. The clock is only
+        // asked where the little time that was given may be over by now.
+        let short = timeout.is_some_and(|timeout| timeout < SHORT);
+        if short && end.is_some_and(|end| Instant::now() >= end) {
+            return ResponseFuture::Refused { refusal: Some(exceeded()) };
+        }
         if let Some(end) = end {
             request.extensions_mut().insert(Deadline(end));
         }
@@ -141,7 +150,7 @@ pin_project! {
     #[derive(Debug)]
     #[allow(missing_docs)] // The macro takes no docs on fields.
     pub enum ResponseFuture<F> {
-        /// The given deadline cannot be read.
+        /// The given deadline cannot be read, or is over.
         Refused {
             // Taken by the first poll.
             refusal: Option<Refusal>,

@@ -21,6 +21,8 @@ pub const REFLECTION: [&str; 2] =
 pub struct Method {
     /// Whether either side sends more than one message.
     pub streaming: bool,
+    /// Whether the caller sends more than one message.
+    pub takes_many: bool,
     /// Whether it is a method of [`HEALTH`].
     pub health: bool,
 }
@@ -48,9 +50,10 @@ impl Methods {
             for service in pool.services().filter(|s| services.contains(&s.full_name())) {
                 for method in service.methods() {
                     let path = format!("/{}/{}", service.full_name(), method.name());
-                    let streaming = method.is_client_streaming() || method.is_server_streaming();
+                    let takes_many = method.is_client_streaming();
+                    let streaming = takes_many || method.is_server_streaming();
                     let health = service.full_name() == HEALTH;
-                    table.insert(path.into_boxed_str(), Method { streaming, health });
+                    table.insert(path.into_boxed_str(), Method { streaming, takes_many, health });
                 }
             }
         }
@@ -80,6 +83,9 @@ mod tests {
         assert_eq!(streaming("/simpul.chat.v1.ChatService/Chat"), Some(true));
         assert_eq!(streaming("/simpul.chat.v1.ChatService/SendMessage"), Some(false));
         assert_eq!(streaming("/grpc.health.v1.Health/Watch"), Some(true));
+        let takes_many = |path| methods.get(path).map(|method| method.takes_many);
+        assert_eq!(takes_many("/simpul.chat.v1.ChatService/Chat"), Some(true));
+        assert_eq!(takes_many("/grpc.health.v1.Health/Watch"), Some(false));
         assert!(methods.get("/grpc.health.v1.Health/Check").is_some_and(|method| method.health));
         let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
         assert_eq!(streaming(reflection), Some(true));

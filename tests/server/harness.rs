@@ -300,6 +300,15 @@ impl Client {
         Self { send, connection: simpul::task::spawn("client", connection) }
     }
 
+    /// Sends headers alone.
+    pub(crate) async fn begin(
+        &self,
+        request: Request<()>,
+    ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+        let mut send = soon(self.send.clone().ready()).await.expect("a connection");
+        send.send_request(request, false).expect("a stream")
+    }
+
     /// Sends headers and data; answers with the response's beginning.
     pub(crate) async fn open(
         &self,

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
 use crate::harness::{
-    Answer, CHECK, Client, HISTORY, Node, WHO_AM_I, call, framed, next, request, soon,
+    Answer, CHECK, Client, HISTORY, Node, WHO_AM_I, call, collect, framed, next, request, soon,
 };
 
 /// A stream of the connection that must live through what the others do.
@@ -113,13 +113,15 @@ async fn a_message_that_lies_or_is_cut_short_reaches_no_handler() {
     let witness = Witness::begin(&client).await;
     let before = node.handled();
     // Field 1 as a string that is cut short, and one message where two end.
-    let cases: [(&str, Vec<u8>, Code, &str); 7] = [
+    let cases: [(&str, Vec<u8>, Code, &str); 9] = [
         ("no message", vec![], Code::InvalidArgument, "MALFORMED_MESSAGE"),
         ("half a prefix", vec![0, 0, 0], Code::InvalidArgument, "MALFORMED_MESSAGE"),
         ("cut short", vec![0, 0, 0, 0, 9, 1], Code::InvalidArgument, "MALFORMED_MESSAGE"),
         ("length too short", vec![0, 0, 0, 0, 0, 7, 7], Code::InvalidArgument, "MALFORMED_MESSAGE"),
         ("4 GiB", vec![0, 255, 255, 255, 255, 1], Code::OutOfRange, "MESSAGE_TOO_LARGE"),
         ("not a field", framed(&[0x0f, 0xff]), Code::InvalidArgument, "MALFORMED_MESSAGE"),
+        ("two messages", vec![0; 10], Code::InvalidArgument, "MALFORMED_MESSAGE"),
+        ("one and a byte", vec![0; 6], Code::InvalidArgument, "MALFORMED_MESSAGE"),
         ("flag without encoding", vec![1, 0, 0, 0, 0], Code::Internal, "MALFORMED_MESSAGE"),
     ];
     for (what, data, code, reason) in cases {
@@ -132,8 +134,67 @@ async fn a_message_that_lies_or_is_cut_short_reaches_no_handler() {
     let gzip = request(WHO_AM_I).header("grpc-encoding", "gzip").body(()).expect("request");
     assert_eq!(client.ask(gzip).await.reason().as_deref(), Some("COMPRESSION_UNSUPPORTED"));
 
+    // The surplus may come after the whole first message.
+    let (response, mut body) = client.begin(call(WHO_AM_I)).await;
+    body.send_data(framed(&[]).into(), false).expect("the first message");
+    body.send_data(framed(&[]).into(), true).expect("the second message");
+    let answer = collect(soon(response).await.expect("an answer")).await.expect("an answer");
+    assert_eq!(answer.reason().as_deref(), Some("MALFORMED_MESSAGE"));
+
     assert_eq!(node.handled(), before, "nothing came to a handler");
     witness.lives(&node).await;
+}
+
+/// Writes a call by hand, to a `:path` that no client library would send, and
+/// reads until it was answered.
+async fn by_hand(node: &Node, path: &str) {
+    let literal = |block: &mut Vec<u8>, name: &[u8], value: &str| {
+        block.extend_from_slice(name);
+        block.push(u8::try_from(value.len()).expect("a short value"));
+        block.extend_from_slice(value.as_bytes());
+    };
+    // HPACK's static table: `:method: POST`, `:scheme: https`.
+    let mut block = vec![0x83, 0x87];
+    literal(&mut block, &[0x01], "localhost"); // :authority
+    literal(&mut block, &[0x04], path); // :path
+    literal(&mut block, &[0x0f, 0x10], "application/grpc"); // content-type
+    literal(&mut block, b"\x00\x02te", "trailers");
+    let length = u8::try_from(block.len()).expect("a short block");
+    let mut tls = soon(node.tls()).await.expect("handshake");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let headers = [&[0, 0, length, 1, 4, 0, 0, 0, 1], block.as_slice()].concat();
+    let data = [&[0, 0, 5, 0, 1, 0, 0, 0, 1], [0; 5].as_slice()].concat();
+    tls.write_all(&[preface, headers.as_slice(), &data].concat()).await.expect("written");
+    loop {
+        let mut head = [0; 9];
+        soon(tls.read_exact(&mut head)).await.expect("a frame");
+        let [a, b, c, kind, flags, _, _, _, stream] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        soon(tls.read_exact(&mut payload)).await.expect("its payload");
+        // The end of stream 1, in HEADERS or DATA.
+        if stream == 1 && kind <= 1 && flags & 1 == 1 {
+            return;
+        }
+    }
+}
+
+/// HTTP/2 drops a fragment before the node sees the path: what is left is all
+/// that counts, for every layer.
+#[tokio::test]
+async fn a_fragment_brings_nobody_past_the_exact_path() {
+    let node = Node::defaults().await;
+    for path in [
+        format!("/nothing#{WHO_AM_I}"),
+        format!("{WHO_AM_I}/#x"),
+        format!("{WHO_AM_I}?x#y"),
+        format!("/%23{WHO_AM_I}"),
+        format!("{WHO_AM_I}%23x"),
+    ] {
+        by_hand(&node, &path).await;
+        assert_eq!(node.handled(), 0, "{path}");
+    }
+    by_hand(&node, &format!("{WHO_AM_I}#x")).await;
+    assert_eq!(node.handled(), 1, "it is the call without its fragment");
 }
 
 #[tokio::test]
@@ -170,7 +231,15 @@ async fn timeouts_are_read_strictly() {
         let answer: Answer = client.ask(request).await;
         assert_eq!(answer.code(), Some(Code::InvalidArgument), "{bad:?}");
     }
-    assert_eq!(node.handled(), 0);
+    for over in ["0n", "0S", "00000000H", "1n"] {
+        for path in [WHO_AM_I, HISTORY] {
+            let request = request(path).header("grpc-timeout", over).body(()).expect("request");
+            let answer = client.ask(request).await;
+            assert_eq!(answer.code(), Some(Code::DeadlineExceeded), "{path} {over}");
+            assert_eq!(answer.reason().as_deref(), Some("DEADLINE_EXCEEDED"), "{path} {over}");
+        }
+    }
+    assert_eq!(node.handled(), 0, "nothing came to a handler");
     let longest = request(WHO_AM_I).header("grpc-timeout", "99999999H").body(()).expect("request");
     assert_eq!(client.ask(longest).await.code(), Some(Code::Ok));
     let stream = request(HISTORY).header("grpc-timeout", "99999999H").body(()).expect("request");

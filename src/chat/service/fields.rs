@@ -1,14 +1,14 @@
 //! The fields that several requests share. Each notes what is violated and goes
 //! on, so that a request is refused with all of it.
 
-use crate::id;
+use crate::chat::rules;
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::refusal::Violations;
 use crate::store::chat::{RoomId, RoomRole};
 
 pub(super) fn room(violations: &mut Violations, text: &str) -> RoomId {
-    violations.check(id::is_short_name(text), "room_id", || id::SHORT_NAME_RULE.to_owned());
+    rules::check_room_id(violations, text);
     text.into()
 }
 
@@ -37,7 +37,7 @@ pub(super) fn role(
 }
 
 pub(super) fn title(violations: &mut Violations, text: &str) {
-    let max = crate::chat::rules::MAX_TITLE_BYTES;
+    let max = rules::MAX_TITLE_BYTES;
     violations.check(text.len() <= max, "title", || {
         format!("must have at most {max} bytes; it has {}", text.len())
     });

@@ -14,7 +14,6 @@ use tonic::Status;
 use super::{ChatApi, fields};
 use crate::chat::{Content, Proposal, rules, wire};
 use crate::clock;
-use crate::id;
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::refusal::{Reason, Refusal, Violations};
@@ -39,11 +38,7 @@ impl ChatApi {
     ) -> Result<pb::SendMessageResponse, Refusal> {
         let mut violations = Violations::new();
         let room = fields::room(&mut violations, &request.room_id);
-        violations.check(
-            id::is_client_key(&request.client_message_id),
-            "client_message_id",
-            || id::CLIENT_KEY_RULE.to_owned(),
-        );
+        rules::check_message_id(&mut violations, &request.client_message_id);
         rules::check_body(&mut violations, &request.body, self.limits.max_body_bytes);
         violations.finish()?;
         let proposal = Proposal {

@@ -148,6 +148,14 @@ async fn every_violated_field_is_named_at_once() {
     };
     let refused = bench.api.send_message(by("alice", send)).await;
     assert_eq!(violated(refused), ["room_id", "client_message_id", "body"]);
+    let card = pb::SendMessageRequest {
+        room_id: "r4111111111111111".to_owned(),
+        client_message_id: "4111-1111-1111-1111".to_owned(),
+        body: "4111111111111111".to_owned(),
+        reply_to: 0,
+    };
+    let refused = bench.api.send_message(by("alice", card)).await;
+    assert_eq!(violated(refused), ["room_id", "client_message_id"]);
     let create = pb::CreateRoomRequest { room_id: "-".to_owned(), title: "é".repeat(129) };
     assert_eq!(violated(bench.api.create_room(by("alice", create)).await), ["room_id", "title"]);
     let add = pb::AddMemberRequest { room_id: String::new(), principal: "a/b".to_owned(), role: 9 };

@@ -14,13 +14,13 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{Session, notice};
 use crate::chat::owner::{Answer, Job, Owner};
-use crate::chat::{Content, FrameLimit, Proposal, wire};
+use crate::chat::{Content, FrameLimit, Proposal, rules, wire};
+use crate::drain;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_request::Frame;
 use crate::proto::chat::v1::chat_response::Frame as Reply;
 use crate::refusal::{Reason, Refusal, Violations};
 use crate::security::permit::Permit;
-use crate::{drain, id};
 
 /// What the task needs.
 #[derive(Debug)]
@@ -178,12 +178,13 @@ impl Input {
 
     /// Hands a message to the owner; its outcome comes as a frame.
     async fn send(&self, send: &mut pb::Send) -> Result<(), Refusal> {
-        let room = self.joined(&send.room_id)?;
         let mut violations = Violations::new();
-        violations.check(id::is_client_key(&send.client_message_id), "client_message_id", || {
-            id::CLIENT_KEY_RULE.into()
-        });
+        rules::check_room_id(&mut violations, &send.room_id);
+        rules::check_message_id(&mut violations, &send.client_message_id);
+        let max = self.owner.shared().config.max_body_bytes;
+        rules::check_body(&mut violations, &send.body, max);
         violations.finish()?;
+        let room = self.joined(&send.room_id)?;
         let span = self.span(&send.room_id);
         let proposal = Proposal {
             room,

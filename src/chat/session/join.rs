@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::input::Input;
 use super::{Joined, Reader};
 use crate::chat::owner::{OPEN_TRIES, Room, not_owner};
-use crate::chat::wire;
-use crate::id;
+use crate::chat::{rules, wire};
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_response::Frame;
 use crate::proto::chat::v1::join::From;
@@ -136,7 +135,7 @@ fn from(join: &pb::Join) -> From {
 
 fn check(join: &pb::Join) -> Result<(), Refusal> {
     let mut violations = Violations::new();
-    violations.check(id::is_short_name(&join.room_id), "room_id", || id::SHORT_NAME_RULE.into());
+    rules::check_room_id(&mut violations, &join.room_id);
     match from(join) {
         From::Latest(holds) => violations.check(holds, "latest", || "must be true".into()),
         From::Earliest(holds) => violations.check(holds, "earliest", || "must be true".into()),

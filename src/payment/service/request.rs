@@ -19,7 +19,6 @@ use crate::refusal::{Reason, Refusal, Violations};
 use crate::security::permit::Permit;
 use crate::store::payment::{CaptureMode, Key, Method, NewPayment, OperationKind, Status};
 
-const CARD_RULE: &str = "must not contain a card number";
 const MAX_DESCRIPTION: usize = 512;
 const MAX_PAIRS: usize = 16;
 const MAX_PAIR_KEY: usize = 64;
@@ -259,11 +258,11 @@ fn metadata(violations: &mut Violations, pairs: &HashMap<String, String>) {
     let values = pairs.values().all(|value| value.len() <= MAX_PAIR_VALUE);
     violations.check(values, field, || format!("values must have at most {MAX_PAIR_VALUE} bytes"));
     let card = pairs.iter().any(|(key, value)| card::contains(key) || card::contains(value));
-    violations.check(!card, field, || CARD_RULE.to_owned());
+    violations.check(!card, field, || card::RULE.to_owned());
 }
 
 fn no_card(violations: &mut Violations, field: &str, text: &str) {
-    violations.check(!card::contains(text), field, || CARD_RULE.to_owned());
+    violations.check(!card::contains(text), field, || card::RULE.to_owned());
 }
 
 /// SHA-256 over a versioned tuple of the fields: each text with its length

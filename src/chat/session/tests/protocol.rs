@@ -1,6 +1,7 @@
 //! Frames that are refused, and streams that end.
 
 use bytes::Bytes;
+use prost::Message as _;
 use tonic::Code;
 
 use crate::chat::testing::World;
@@ -59,6 +60,27 @@ async fn refused_frames_are_answered_and_the_stream_goes_on() {
     assert_eq!(refused(&mut bob, leave()).await, Code::FailedPrecondition);
     bob.ask(ping()).await;
     assert_eq!(bob.next().await, Some(Frame::Pong(pb::Pong { nonce: 7 })));
+}
+
+#[tokio::test]
+async fn a_send_names_every_violated_field_before_the_room_that_is_not_joined() {
+    let world = World::new().await;
+    world.room("r").await;
+    let mut bob = world.client("bob");
+    bob.join("r", From::Latest(true)).await;
+    let card = "4111-1111-1111-1111";
+    for (room, id) in [("Not a room", "no id!"), (card, card)] {
+        let (room_id, client_message_id) = (room.into(), id.into());
+        let send = pb::Send { room_id, client_message_id, ..Default::default() };
+        bob.ask(Some(Ask::Send(send))).await;
+        let Some(Frame::Failed(failed)) = bob.next().await else { panic!("it was not refused") };
+        assert_eq!(Code::from(failed.code), Code::InvalidArgument);
+        let named = failed.details.iter().find(|any| any.type_url.ends_with(".BadRequest"));
+        let named = tonic_types::pb::BadRequest::decode(&*named.expect("a BadRequest").value);
+        let fields: Vec<_> =
+            named.expect("it decodes").field_violations.into_iter().map(|it| it.field).collect();
+        assert_eq!(fields, ["room_id", "client_message_id", "body"], "{room}");
+    }
 }
 
 #[tokio::test]
