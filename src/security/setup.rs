@@ -46,7 +46,7 @@ pub(super) fn load(
     let development = own_material(config, data_dir, clock.as_ref(), &mut problems);
     add_server(config, data_dir, &mut reloader, &mut problems);
     add_bundles(&config.auth, &mut reloader, &mut problems);
-    add_issuers(&config.auth, &mut reloader, &mut problems);
+    add_issuers(config, &mut reloader, &mut problems);
     if development.is_some() {
         add_development(config, data_dir, &mut reloader, &mut problems);
     } else if production {
@@ -241,14 +241,21 @@ fn add_bundles(auth: &Auth, reloader: &mut Reloader, problems: &mut Problems) {
     }
 }
 
-fn add_issuers(auth: &Auth, reloader: &mut Reloader, problems: &mut Problems) {
-    let mut names = HashSet::from([development::ISSUER]);
+fn add_issuers(config: &Config, reloader: &mut Reloader, problems: &mut Problems) {
+    let auth = &config.auth;
+    let mut names = HashSet::new();
     for (index, issuer) in auth.issuer.iter().enumerate() {
         let key = format!("auth.issuer[{index}]");
         let Issuer { issuer, jwks_file, trust_domain, kinds, roles, audience } = issuer;
         assertable(&format!("{key}.kinds"), kinds, problems);
         grantable(&format!("{key}.roles"), roles, problems);
-        if !names.insert(issuer) {
+        if issuer == development::ISSUER {
+            let why = match config.profile {
+                Profile::Production => "is the development issuer: production does not believe it",
+                Profile::Development => "is the node's own: give this issuer another name",
+            };
+            problems.add(format!("{key}.issuer"), why);
+        } else if !names.insert(issuer) {
             problems.add(format!("{key}.issuer"), "is taken: each issuer is named once");
         }
         let rules = IssuerRules {
