@@ -4,6 +4,7 @@
 mod canary;
 mod chat;
 mod cli;
+mod cli_input;
 mod clients;
 mod commands;
 mod config;
