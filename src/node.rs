@@ -15,10 +15,12 @@ mod tls;
 mod wiring;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use secrecy::ExposeSecret;
 
 use crate::clock;
 use crate::config::{Config, Loaded};
@@ -31,6 +33,7 @@ use crate::store::datadir::DataDir;
 use crate::store::sqlite::{SqliteStore, StoreMetrics, location};
 use crate::telemetry::{self, Instance, Telemetry};
 
+use self::error::Refused;
 pub use self::error::StartError;
 
 /// How long the last spans have to leave when the node ends.
@@ -69,10 +72,20 @@ impl Node {
         let mut registry = telemetry::metrics::registry();
         telemetry.register(&mut registry);
 
-        let security = Security::load(&config, dir.path(), Arc::new(clock::System), &mut registry)?;
-        let (store, sandbox) = open_stores(&config, &dir, &mut registry).await?;
-        let public = Listener::bind("listen.public", config.listen.public).await?;
-        let admin = Listener::bind("listen.admin", config.listen.admin).await?;
+        let security = Security::load(&config, dir.path(), Arc::new(clock::System), &mut registry);
+        let file = location::file(config.store.url.expose_secret(), dir.path());
+        let public = Listener::bind("listen.public", config.listen.public).await;
+        let admin = Listener::bind("listen.admin", config.listen.admin).await;
+        let mut refused = Refused::default();
+        let (security, file) = (refused.take(security), refused.take(file));
+        let (public, admin) = (refused.take(public), refused.take(admin));
+        let (Some(security), Some(file), Some(public), Some(admin)) =
+            (security, file, public, admin)
+        else {
+            return Err(refused.into());
+        };
+        // Last: a database may be migrated, which only a node that starts does.
+        let (store, sandbox) = open_stores(&config, &dir, &file, &mut registry).await?;
         let readiness = Readiness::new();
         store.watch_readiness(&readiness);
         Ok(Bound {
@@ -95,12 +108,11 @@ impl Node {
 async fn open_stores(
     config: &Config,
     dir: &DataDir,
+    file: &Path,
     registry: &mut Registry,
 ) -> Result<(SqliteStore, Sandbox), StartError> {
-    use secrecy::ExposeSecret;
-    let file = location::file(config.store.url.expose_secret(), dir.path())?;
     let metrics = StoreMetrics::register(registry);
-    let store = SqliteStore::open_with(&file, config.store.readers, metrics).await?;
+    let store = SqliteStore::open_with(file, config.store.readers, metrics).await?;
     let sandbox = Sandbox::open(&dir.path().join("sandbox.db")).await?;
     Ok((store, sandbox))
 }

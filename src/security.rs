@@ -104,6 +104,12 @@ impl Security {
         setup::load(config, data_dir, clock, registry).map(Arc::new)
     }
 
+    /// Everything that [`Security::load`] would refuse now, without making or
+    /// writing anything.
+    pub fn check(config: &Config, data_dir: &Path, now: SystemTime) -> Vec<SecurityProblem> {
+        setup::check(config, data_dir, now)
+    }
+
     /// The TLS configuration for the next connection.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.serving.load().config.clone()

@@ -8,6 +8,7 @@
 //! again under its old id (`outbox`), so that nothing is lost or doubled.
 
 mod feed;
+mod input;
 mod outbox;
 mod renewal;
 mod session;
@@ -76,7 +77,7 @@ impl Chat {
             room: self.room,
             feed: if reads_only { feed.without_input() } else { feed },
             outbox: Outbox::new(prefix),
-            input: if reads_only { None } else { Some(session::lines()) },
+            input: if reads_only { None } else { Some(input::lines()) },
             interactive,
             worst: Exit::Done,
             progressed: false,

@@ -3,10 +3,11 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::configuration::{load, refuse};
+use super::configuration::{load, refuse, unfit};
 use super::env::Env;
 use super::exit::Exit;
 use super::failure::Failure;
+use crate::security::SecurityProblem;
 
 /// Show or check the configuration
 #[derive(Debug, Args)]
@@ -21,7 +22,8 @@ pub struct ConfigCommand {
 enum Command {
     /// Print every key with its value and where it came from; secrets are masked
     Show,
-    /// Say everything that is wrong; exit code 64 when something is
+    /// Say everything that is wrong, in the files that it names too; exit code
+    /// 64 when something is. Makes and writes nothing
     Check,
 }
 
@@ -45,10 +47,7 @@ impl ConfigCommand {
                 Ok(Exit::Done)
             }
             Command::Check => match load(&env.global, &[]) {
-                Ok(_) => {
-                    env.output.say(&json!({"ok": true}), || "ok".to_owned())?;
-                    Ok(Exit::Done)
-                }
+                Ok(loaded) => check(env, &unfit(&loaded.config)),
                 Err(problems) if env.output.is_json() => {
                     for problem in problems.iter() {
                         let json = json!({
@@ -62,4 +61,21 @@ impl ConfigCommand {
             },
         }
     }
+}
+
+/// The configuration is sound; `problems` are of what it names.
+fn check(env: &Env, problems: &[SecurityProblem]) -> Result<Exit, Failure> {
+    if problems.is_empty() {
+        env.output.say(&json!({"ok": true}), || "ok".to_owned())?;
+        return Ok(Exit::Done);
+    }
+    if !env.output.is_json() {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        return Err(Failure::usage(lines.join("\n")));
+    }
+    for problem in problems {
+        let json = json!({"key": problem.key, "source": null, "rule": problem.message});
+        env.output.raw(&json.to_string())?;
+    }
+    Ok(Exit::Usage)
 }

@@ -1,9 +1,16 @@
 //! The configuration as the flags ask for it. In a file of its own because
 //! client commands too ask it for the data directory.
 
+use std::time::SystemTime;
+
+use secrecy::ExposeSecret;
+
 use super::args::Global;
 use super::failure::Failure;
-use crate::config::{self, LoadArgs, Loaded, Problems};
+use crate::config::{self, Config, LoadArgs, Loaded, Problems};
+use crate::security::{Security, SecurityProblem};
+use crate::store::datadir;
+use crate::store::sqlite::location;
 
 /// Loads it: files, environment, and flags as the last word. `more` are keys
 /// that a command has flags of its own for.
@@ -31,6 +38,20 @@ fn arguments(
             .collect(),
         overrides,
     }
+}
+
+/// What `serve` would refuse in what a sound configuration names: files, keys,
+/// the data directory, the engine of the store. Nothing is made or written.
+pub fn unfit(config: &Config) -> Vec<SecurityProblem> {
+    let dir = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    let mut problems = Security::check(config, &dir, SystemTime::now());
+    if let Err(error) = datadir::look(&dir) {
+        problems.push(SecurityProblem::new("data_dir", error));
+    }
+    if let Err(error) = location::file(config.store.url.expose_secret(), &dir) {
+        problems.push(SecurityProblem::new("store.url", error));
+    }
+    problems
 }
 
 /// All problems at once, as one failure.

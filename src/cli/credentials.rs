@@ -109,6 +109,15 @@ impl SignAs {
         let (domain, audience) = audience(global)?;
         let principal = Principal::parse_in(who, &domain)
             .map_err(|error| Failure::usage(format!("--as {error}")))?;
+        // The node knows callers of its own key in its own trust domain alone: a
+        // token for another would quietly name somebody else.
+        let named = principal.trust_domain();
+        if named != domain {
+            return Err(Failure::usage(format!(
+                "--as {who} is of another trust domain: the development key signs for {domain} \
+                 alone (auth.trust_domain)"
+            )));
+        }
         let mut roles = development::DEFAULT_ROLES.to_vec();
         for role in &global.roles {
             if !roles.contains(role) {
@@ -172,6 +181,15 @@ mod tests {
         let global = Global { roles: vec![Role::Support], ..Global::default() };
         let failure = Credential::choose(&global, None, None, PathBuf::new()).expect_err("nobody");
         assert_eq!(failure.message(), "--role goes with --as");
+    }
+
+    #[test]
+    fn another_trust_domain_is_refused_and_not_replaced() {
+        let signer = |who: &str| SignAs::new(&Global::default(), who, PathBuf::new());
+        let failure = signer("alice@other.domain").expect_err("another domain");
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.message().contains("dev.simpul"), "{}", failure.message());
+        assert!(signer("service/shop@dev.simpul").is_ok());
     }
 
     #[test]

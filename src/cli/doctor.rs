@@ -21,7 +21,9 @@ use super::text::plain;
 /// Look for what is wrong with this set-up; exit code 1 when something is
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  simpul doctor\n  simpul doctor --profile production \
-    --config /etc/simpul.toml\n  simpul doctor --server simpul.example:7443 --ca ca.pem")]
+    --config /etc/simpul.toml\n  simpul doctor --server simpul.example:7443 --ca ca.pem\n\n\
+    With --output json: one object a line for each finding (id, severity, meaning, remedy), then \
+    always one summary (ok, errors, warnings, notes).")]
 pub struct Doctor {}
 
 /// How bad it is.
@@ -72,10 +74,17 @@ impl Doctor {
                 format!("{} {id}: {}\n  {remedy}", severity.word(), plain(meaning))
             })?;
         }
-        if findings.is_empty() {
+        let ill = findings.iter().any(|finding| finding.severity < Severity::Note);
+        if env.output.is_json() {
+            let count = |of| findings.iter().filter(|finding| finding.severity == of).count();
+            let summary = json!({
+                "ok": !ill, "errors": count(Severity::Error),
+                "warnings": count(Severity::Warning), "notes": count(Severity::Note),
+            });
+            env.output.raw(&summary.to_string())?;
+        } else if findings.is_empty() {
             env.output.note("nothing found wrong")?;
         }
-        let ill = findings.iter().any(|finding| finding.severity < Severity::Note);
         Ok(if ill { Exit::Refused } else { Exit::Done })
     }
 }

@@ -24,6 +24,8 @@ struct Details {
     hint: Option<String>,
     /// Say nothing: the reader of our output is gone.
     quiet: bool,
+    /// Our own output cannot be written: no node can mend it.
+    ours: bool,
 }
 
 impl Failure {
@@ -39,6 +41,7 @@ impl Failure {
             trace_id: None,
             hint: None,
             quiet: false,
+            ours: false,
         }))
     }
 
@@ -71,6 +74,12 @@ impl Failure {
     pub fn with_exit(mut self, exit: Exit) -> Self {
         self.0.exit = exit;
         self
+    }
+
+    /// Whether it is a matter of this process's own output, so that asking the
+    /// node again is of no use.
+    pub fn is_ours(&self) -> bool {
+        self.0.ours
     }
 
     /// The class.
@@ -206,7 +215,9 @@ impl From<std::io::Error> for Failure {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             Failure::quiet(Exit::Done)
         } else {
-            Failure::unavailable(format!("cannot write the output: {error}"))
+            let mut failure = Failure::unavailable(format!("cannot write the output: {error}"));
+            failure.0.ours = true;
+            failure
         }
     }
 }

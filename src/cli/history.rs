@@ -113,7 +113,7 @@ async fn pass(
 
 /// Whether the same request may get further on another connection.
 fn is_lost(failure: &Failure) -> bool {
-    failure.exit() == Exit::Unavailable
+    failure.exit() == Exit::Unavailable && !failure.is_ours()
         || failure.code() == Some(Code::Cancelled)
         || failure.reason() == Some("TOKEN_EXPIRED")
 }

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
+use tonic::Code;
 use tonic::metadata::{Ascii, MetadataValue};
+use tonic_health::pb::HealthCheckRequest;
 
 use super::args::Global;
 use super::client::Client;
 use super::connect::{self, Address, DialError};
 use super::contexts::{self, Context};
 use super::credentials::Credential;
+use super::exit::Exit;
 use super::failure::Failure;
 
 /// What a running node writes into its data directory once it is ready.
@@ -144,9 +147,36 @@ impl Target {
     pub async fn connect_with(&self, token: Option<&SecretString>) -> Result<Client, Failure> {
         let bearer = token.map(Credential::header).transpose()?;
         let tls = self.tls()?;
-        let channel = connect::channel(&self.address, self.server_name.as_deref(), tls).await?;
-        Ok(Client::new(channel, bearer, self.on_behalf_of.clone(), self.timeout))
+        let name = self.server_name.as_deref();
+        let channel = connect::channel(&self.address, name, tls.clone()).await?;
+        let client = Client::new(channel, bearer, self.on_behalf_of.clone(), self.timeout);
+        if self.identity.is_some() && !is_admitted(&client).await {
+            // A node that has just gone refuses nobody: then this says so.
+            connect::dial(&self.address, name, tls).await?;
+            return Err(not_admitted());
+        }
+        Ok(client)
     }
+}
+
+/// Whether the node goes on with a client that showed a certificate. It judges
+/// the certificate when the handshake is done as far as the client knows; any
+/// call after that would only see a connection that breaks, and a payment could
+/// not know whether it had begun. Health asks for no proof.
+async fn is_admitted(client: &Client) -> bool {
+    let request = client.unary(HealthCheckRequest { service: String::new() });
+    let Err(status) = client.health().check(request).await else { return true };
+    // A status of the node has no cause of this side.
+    let broken = std::error::Error::source(&status).is_some();
+    !(broken && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal))
+}
+
+fn not_admitted() -> Failure {
+    Failure::new(
+        Exit::Permission,
+        "the node refused the connection, perhaps because of the client certificate",
+    )
+    .hint("its authority and trust domain must be in the node's auth.ca; the node's log says why")
 }
 
 /// The data directory: the flag, the environment, the configuration, and the
@@ -235,10 +265,29 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))
 }
 
+/// What a node says that does not believe the client's certificate.
+fn is_about_certificates(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::AccessDenied
+    )
+}
+
 impl From<DialError> for Failure {
     fn from(error: DialError) -> Self {
         match &error {
             DialError::Address(_) | DialError::Material(_) => Failure::usage(error.to_string()),
+            DialError::Tls { error: rustls::Error::AlertReceived(alert), .. }
+                if is_about_certificates(*alert) =>
+            {
+                not_admitted()
+            }
             DialError::Tls { .. } => Failure::unavailable(error.to_string())
                 .hint("does --ca fit the node? `simpul doctor` looks closer"),
             DialError::Connect { .. } | DialError::Timeout(_) | DialError::NotHttp2(_) => {
@@ -251,7 +300,6 @@ impl From<DialError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exit::Exit;
 
     #[test]
     fn without_a_node_the_hint_is_to_start_one() {

@@ -34,17 +34,41 @@ pub enum StartError {
     /// The system.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// More than one of these.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<StartError>),
+}
+
+/// Collects what is wrong, so that all of it is told at once.
+#[derive(Debug, Default)]
+pub(super) struct Refused(Vec<StartError>);
+
+impl Refused {
+    /// What is good, or nothing and a problem more.
+    pub(super) fn take<T, E: Into<StartError>>(&mut self, had: Result<T, E>) -> Option<T> {
+        had.map_err(|error| self.0.push(error.into())).ok()
+    }
+}
+
+impl From<Refused> for StartError {
+    fn from(mut refused: Refused) -> Self {
+        match refused.0.pop() {
+            Some(only) if refused.0.is_empty() => only,
+            last => StartError::Several(refused.0.into_iter().chain(last).collect()),
+        }
+    }
 }
 
 impl StartError {
     /// 64 for what the configuration must change, 69 for what is not to be had
-    /// now.
+    /// now; 64 when there is some of each.
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::DataDir(error) if error.is_temporary() => 69,
             StartError::Store(StoreError::Unavailable(_))
             | StartError::Bind(_)
             | StartError::System(_) => 69,
+            StartError::Several(all) if all.iter().all(|error| error.exit_code() == 69) => 69,
             _ => 64,
         }
     }

@@ -182,6 +182,24 @@ impl AuditLog {
     }
 }
 
+/// Whether [`AuditLog::open`] would work; makes nothing.
+pub(super) fn look(target: &str, data_dir: &Path) -> io::Result<()> {
+    if target == "-" {
+        return Ok(());
+    }
+    let path = data_dir.join(target);
+    match std::fs::OpenOptions::new().append(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map(drop),
+    }
+    let folder = path.parent().unwrap_or(data_dir);
+    // The data directory itself is made by the first start.
+    if folder == data_dir && !folder.exists() {
+        return Ok(());
+    }
+    Ok(rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?)
+}
+
 enum Sink {
     Log,
     File(io::BufWriter<std::fs::File>),

@@ -98,13 +98,20 @@ pub fn ensure(
         make(data_dir, &dir, node_id, now)?;
         return Ok(true);
     }
-    if FILES.iter().any(|(name, _)| !dir.join(name).is_file()) {
-        return Err(DevelopmentError::Incomplete(dir));
-    }
+    look(data_dir)?;
     if little_is_left(&dir, now)? {
         renew_server(&dir, node_id, now)?;
     }
     Ok(false)
+}
+
+/// Whether the folder is complete; changes nothing.
+pub(super) fn look(data_dir: &Path) -> Result<(), DevelopmentError> {
+    let dir = dir(data_dir);
+    if FILES.iter().any(|(name, _)| !dir.join(name).is_file()) {
+        return Err(DevelopmentError::Incomplete(dir));
+    }
+    Ok(())
 }
 
 /// Renews the server's certificate when little is left of it; costs a look at

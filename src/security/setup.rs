@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::accounts::Accounts;
-use super::audit::AuditLog;
+use super::audit::{self, AuditLog};
 use super::authenticate::{Authenticator, Denials};
 use super::failures::Failures;
 use super::policy::Policy;
@@ -27,6 +28,54 @@ use crate::config::schema::{Auth, CaBundle, ClientAuth, Issuer, Profile};
 use crate::principal::{Kind, Principal, Role, Roles};
 
 type Bindings = Arc<HashMap<Principal, Roles>>;
+
+/// What [`load`] would refuse, found without making or writing anything.
+pub(super) fn check(config: &Config, data_dir: &Path, now: SystemTime) -> Vec<SecurityProblem> {
+    let mut problems = Problems::default();
+    let production = config.profile == Profile::Production;
+    policy(!production, &mut problems);
+    let bindings = bindings(&config.auth, &mut problems);
+    accounts(&config.auth, &mut problems);
+    delegation(config, bindings.clone(), &mut problems);
+    let metrics = Metrics::register(&mut Registry::default());
+    let provider = tls::provider();
+    let mut reloader = Reloader::new(bindings, production, provider.clone(), metrics);
+    // What is not there yet the first start makes.
+    let made = !production && development::dir(data_dir).exists();
+    if made {
+        problems.take("data_dir", development::look(data_dir));
+    }
+    add_sources(config, data_dir, made, &mut reloader, &mut problems);
+    problems.0.extend(reloader.load(now));
+    problems.take("telemetry.audit_file", audit::look(&config.telemetry.audit_file, data_dir));
+    if problems.0.is_empty() && reloader.server().is_some() {
+        problems.take("tls", serving(&reloader, config.tls.client_auth, &provider));
+    }
+    problems.0
+}
+
+/// Every file that is read, each under its key. `made` says whether there is
+/// development's own material.
+fn add_sources(
+    config: &Config,
+    data_dir: &Path,
+    made: bool,
+    reloader: &mut Reloader,
+    problems: &mut Problems,
+) {
+    let production = config.profile == Profile::Production;
+    let named = config.tls.cert_file.is_some() || config.tls.key_file.is_some();
+    if production || made || named {
+        add_server(config, data_dir, reloader, problems);
+    }
+    add_bundles(&config.auth, reloader, problems);
+    add_issuers(config, reloader, problems);
+    if made {
+        add_development(config, data_dir, reloader, problems);
+    } else if production {
+        demand_sources(config, problems);
+    }
+}
 
 pub(super) fn load(
     config: &Config,
@@ -44,14 +93,7 @@ pub(super) fn load(
     let metrics = Metrics::register(registry);
     let mut reloader = Reloader::new(bindings.clone(), production, provider.clone(), metrics);
     let development = own_material(config, data_dir, clock.as_ref(), &mut problems);
-    add_server(config, data_dir, &mut reloader, &mut problems);
-    add_bundles(&config.auth, &mut reloader, &mut problems);
-    add_issuers(&config.auth, &mut reloader, &mut problems);
-    if development.is_some() {
-        add_development(config, data_dir, &mut reloader, &mut problems);
-    } else if production {
-        demand_sources(config, &mut problems);
-    }
+    add_sources(config, data_dir, development.is_some(), &mut reloader, &mut problems);
     problems.0.extend(reloader.load(clock.now()));
     let audit = AuditLog::open(&config.telemetry.audit_file, data_dir, registry);
     let audit = problems.take("telemetry.audit_file", audit);
@@ -241,14 +283,21 @@ fn add_bundles(auth: &Auth, reloader: &mut Reloader, problems: &mut Problems) {
     }
 }
 
-fn add_issuers(auth: &Auth, reloader: &mut Reloader, problems: &mut Problems) {
-    let mut names = HashSet::from([development::ISSUER]);
+fn add_issuers(config: &Config, reloader: &mut Reloader, problems: &mut Problems) {
+    let auth = &config.auth;
+    let mut names = HashSet::new();
     for (index, issuer) in auth.issuer.iter().enumerate() {
         let key = format!("auth.issuer[{index}]");
         let Issuer { issuer, jwks_file, trust_domain, kinds, roles, audience } = issuer;
         assertable(&format!("{key}.kinds"), kinds, problems);
         grantable(&format!("{key}.roles"), roles, problems);
-        if !names.insert(issuer) {
+        if issuer == development::ISSUER {
+            let why = match config.profile {
+                Profile::Production => "is the development issuer: production does not believe it",
+                Profile::Development => "is the node's own: give this issuer another name",
+            };
+            problems.add(format!("{key}.issuer"), why);
+        } else if !names.insert(issuer) {
             problems.add(format!("{key}.issuer"), "is taken: each issuer is named once");
         }
         let rules = IssuerRules {

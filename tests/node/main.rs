@@ -5,6 +5,7 @@ mod audit;
 mod canary;
 mod chat;
 mod cli;
+mod cli_input;
 mod clients;
 mod commands;
 mod config;

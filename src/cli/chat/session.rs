@@ -7,6 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::feed::{Feed, Step};
+use super::input::Line;
 use super::outbox::{Outbox, Waiting};
 use super::renewal::Renewal;
 use crate::cli::env::Env;
@@ -32,7 +33,7 @@ pub(super) struct Session<'a> {
     pub(super) feed: Feed,
     pub(super) outbox: Outbox,
     /// Lines of input; none when it is not looked at or has ended.
-    pub(super) input: Option<mpsc::Receiver<String>>,
+    pub(super) input: Option<mpsc::Receiver<Line>>,
     pub(super) interactive: bool,
     /// The worst answer to a message so far.
     pub(super) worst: Exit,
@@ -93,9 +94,10 @@ impl Session<'_> {
                 token = renewal.fresh() => put(&frames, reauthenticate(&token))?,
                 line = next_line(&mut self.input), if takes_input => match line {
                     None => self.input = None,
-                    Some(line) if line.is_empty() => {}
-                    Some(line) if self.interactive && line == "/quit" => self.input = None,
-                    Some(line) => {
+                    Some(Err(why)) => self.refuse(&why),
+                    Some(Ok(line)) if line.is_empty() => {}
+                    Some(Ok(line)) if self.interactive && line == "/quit" => self.input = None,
+                    Some(Ok(line)) => {
                         let message = self.outbox.push(line);
                         put(&frames, send(&self.room, &message))?;
                     }
@@ -195,12 +197,17 @@ impl Session<'_> {
             return Ok(Flow::Lost(failure));
         }
         if self.outbox.answered(&failed.client_message_id) {
-            self.worst = self.worst.max(failure.exit());
-            if let Some(text) = failure.render(self.env.output.is_json()) {
-                crate::cli::output::complain(&text);
-            }
+            self.refuse(&failure);
         }
         Ok(Flow::Go)
+    }
+
+    /// Tells why one message is not sent; the others are.
+    fn refuse(&mut self, why: &Failure) {
+        self.worst = self.worst.max(why.exit());
+        if let Some(text) = why.render(self.env.output.is_json()) {
+            crate::cli::output::complain(&text);
+        }
     }
 
     fn notice(&self, notice: &Notice) -> Result<(), Failure> {
@@ -228,23 +235,7 @@ impl Session<'_> {
     }
 }
 
-/// The lines of standard input, read by a thread of their own: a read from a
-/// terminal cannot be cancelled, and must not hold up the end.
-pub(super) fn lines() -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel(16);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lines() {
-            let Ok(line) = line else { break };
-            let line = line.strip_suffix('\r').unwrap_or(&line).to_owned();
-            if sender.blocking_send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
-}
-
-async fn next_line(input: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
+async fn next_line(input: &mut Option<mpsc::Receiver<Line>>) -> Option<Line> {
     match input {
         Some(input) => input.recv().await,
         None => std::future::pending().await,
@@ -290,7 +281,7 @@ fn is_lost(failure: &Failure) -> bool {
         Some(Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal) => true,
         Some(Code::Unauthenticated) => failure.reason() == Some("TOKEN_EXPIRED"),
         Some(_) => false,
-        None => failure.exit() == Exit::Unavailable,
+        None => failure.exit() == Exit::Unavailable && !failure.is_ours(),
     }
 }
 
@@ -323,5 +314,8 @@ mod tests {
         assert!(!lost(Refusal::new(Reason::TokenInvalid, "x").into()));
         assert!(!lost(Status::not_found("x")));
         assert!(!lost(Status::permission_denied("x")));
+        assert!(is_lost(&Failure::unavailable("nobody listens")));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(!is_lost(&Failure::from(full)), "our own output is no matter of the node");
     }
 }

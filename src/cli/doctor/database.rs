@@ -57,6 +57,16 @@ async fn inside(
     if has_table(&mut db, "ledger_entry").await? {
         facts.ledger = ledger(path).await?;
     }
+    if has_table(&mut db, "partition").await? {
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM \"partition\"").fetch_one(&mut db).await?;
+        facts.partitions = count.unsigned_abs();
+    }
+    if has_table(&mut db, "payment").await? {
+        let any: i64 =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM payment)").fetch_one(&mut db).await?;
+        facts.has_payments = any != 0;
+    }
     let before = micros(now.checked_sub(LONG).unwrap_or(now));
     if has_table(&mut db, "operation").await? {
         // Status 2 is submitting, 5 unknown.

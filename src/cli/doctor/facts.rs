@@ -30,6 +30,12 @@ pub(super) struct Facts {
     pub(super) certificate_problem: Option<String>,
     /// Why this release cannot use the data directory.
     pub(super) data_dir_problem: Option<String>,
+    /// What a start would refuse in files that the configuration names.
+    pub(super) unfit: Vec<String>,
+    /// Of `chat.partitions`.
+    pub(super) partitions: Option<u64>,
+    /// Whether the sandbox's books are there.
+    pub(super) sandbox_books: bool,
     /// Files that hold secrets.
     pub(super) secrets: Vec<SecretFacts>,
     /// What is in the way of a token of one's own, in development.
@@ -85,6 +91,10 @@ pub(super) struct DatabaseFacts {
     pub(super) damage: Vec<String>,
     /// The newest migration that it has, and the newest that this release has.
     pub(super) version: Option<(i64, i64)>,
+    /// How many partitions it was made with; 0 when it has none yet.
+    pub(super) partitions: u64,
+    /// Whether it holds payments.
+    pub(super) has_payments: bool,
     /// What is wrong in the ledger.
     pub(super) ledger: Vec<String>,
     /// Operations of payments whose outcome is not known for long.

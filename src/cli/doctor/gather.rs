@@ -42,6 +42,9 @@ pub(super) async fn all(env: &Env) -> Facts {
         certificate: None,
         certificate_problem: None,
         data_dir_problem: None,
+        unfit: Vec::new(),
+        partitions: None,
+        sandbox_books: false,
         secrets: Vec::new(),
         token_problem: None,
         clock_offset: None,
@@ -82,6 +85,7 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
     facts.data_dir = Some(directory(dir));
     facts.data_dir_problem = datadir::look(dir).err().map(|error| error.to_string());
     facts.free_bytes = free_bytes(dir);
+    facts.sandbox_books = dir.join("sandbox.db").is_file();
     let development = dir.join("dev");
     let (mut secrets, mut certificate) = (Vec::new(), None);
     if development.is_dir() {
@@ -101,6 +105,10 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
             secrets.retain(|file| !file.ends_with("server-key.pem"));
             secrets.push(key.clone());
         }
+        facts.partitions = Some(config.chat.partitions.into());
+        let checked = Config { data_dir: dir.to_owned(), ..config.clone() };
+        let unfit = configuration::unfit(&checked);
+        facts.unfit = unfit.into_iter().map(|problem| problem.to_string()).collect();
         facts.audit_problem = audit_problem(dir, &config.telemetry.audit_file);
         if let Ok(path) = location::file(config.store.url.expose_secret(), dir) {
             facts.database = database::look(&path, sqlite::newest(), facts.now).await;

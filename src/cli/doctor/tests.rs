@@ -23,6 +23,9 @@ fn healthy() -> Facts {
         }),
         certificate_problem: None,
         data_dir_problem: None,
+        unfit: Vec::new(),
+        partitions: Some(64),
+        sandbox_books: true,
         secrets: vec![SecretFacts { path: "k".into(), problem: None, mode: 0o100_600 }],
         token_problem: None,
         clock_offset: Some(1),
@@ -33,6 +36,8 @@ fn healthy() -> Facts {
         database: Some(DatabaseFacts {
             writable: true,
             version: Some((4, 4)),
+            partitions: 64,
+            has_payments: true,
             last_write: Some(now - DAY),
             ..DatabaseFacts::default()
         }),
@@ -67,6 +72,29 @@ fn health_has_no_finding() {
 fn config_invalid() {
     let got = found(|facts| facts.config_problems = vec!["a".into(), "b".into()]);
     assert_eq!(got, [("config-invalid", Error), ("config-invalid", Error)]);
+}
+
+#[test]
+fn start_refused() {
+    let got = found(|facts| facts.unfit = vec!["tls.key_file: fits not".into()]);
+    assert_eq!(got, [("start-refused", Error)]);
+}
+
+#[test]
+fn partitions_differ() {
+    assert_eq!(found(|facts| facts.partitions = Some(8)), [("partitions-differ", Error)]);
+    assert_eq!(in_database(|db| db.partitions = 0), [], "not taken yet");
+}
+
+#[test]
+fn sandbox_books_missing() {
+    let got = found(|facts| facts.sandbox_books = false);
+    assert_eq!(got, [("sandbox-books-missing", Error)]);
+    let unpaid = found(|facts| {
+        facts.sandbox_books = false;
+        facts.database.as_mut().expect("one").has_payments = false;
+    });
+    assert_eq!(unpaid, []);
 }
 
 #[test]
