@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use prost_build::{Service, ServiceGenerator};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "simpul/auth/v1/auth.proto",
     "simpul/money/v1/money.proto",
     "simpul/identity/v1/identity.proto",
@@ -17,6 +17,8 @@ const FILES: [&str; 7] = [
     "simpul/payment/v1/payment.proto",
     "simpul/transaction/v1/transaction.proto",
     "simpul/sandbox/v1/sandbox.proto",
+    "simpul/cluster/v1/link.proto",
+    "simpul/cluster/v1/cluster.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -32,6 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
     let mut config = prost_build::Config::new();
+    // Entries that come over a link are slices of what was received.
+    config.bytes([".simpul.cluster.v1.RoomAppend.frames"]);
     config.service_generator(Box::new(ChatApart::new()));
     config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())

@@ -8,6 +8,7 @@
 mod log;
 pub mod metrics;
 mod owner;
+pub mod peers;
 pub mod receipts;
 pub mod rules;
 pub mod service;
@@ -28,6 +29,8 @@ use crate::refusal::Refusal;
 use crate::store::chat::{RoomId, RoomRole};
 
 pub use metrics::ChatMetrics;
+pub use owner::Job;
+pub use peers::{Partitions, Peers};
 pub use start::Chat;
 pub use stream::ChatRoute;
 

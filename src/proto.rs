@@ -27,6 +27,7 @@ macro_rules! contract {
 
 contract!(auth);
 contract!(chat);
+contract!(cluster);
 contract!(identity);
 contract!(money);
 contract!(payment);

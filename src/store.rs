@@ -7,6 +7,7 @@
 
 pub mod backup;
 pub mod chat;
+pub mod cluster;
 pub mod datadir;
 pub mod ledger;
 pub mod payment;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::refusal::{Reason, Refusal};
 
 pub use chat::ChatStore;
+pub use cluster::ClusterStore;
 pub use ledger::LedgerStore;
 pub use payment::PaymentStore;
 

@@ -64,7 +64,7 @@ pub(crate) enum Command {
 
 /// A proposal on its way.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub struct Job {
     pub(crate) proposal: Proposal,
     pub(crate) answer: Answer,
     /// The sender's span; disabled when nobody traces it.

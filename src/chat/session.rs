@@ -315,5 +315,11 @@ impl Reader {
 }
 
 fn notice(kind: pb::NoticeKind, room: &str, head: u64, text: &str) -> Frame {
-    Frame::Notice(pb::Notice { kind: kind.into(), room_id: room.into(), head, text: text.into() })
+    Frame::Notice(pb::Notice {
+        kind: kind.into(),
+        room_id: room.into(),
+        head,
+        text: text.into(),
+        ..pb::Notice::default()
+    })
 }

@@ -24,6 +24,10 @@ pub struct Config {
     pub node: Node,
     /// Where it listens.
     pub listen: Listen,
+    /// The other nodes.
+    pub cluster: Cluster,
+    /// How nodes prove themselves to each other.
+    pub mesh: Mesh,
     /// Its own certificate and whether clients need one.
     pub tls: Tls,
     /// Who is believed.
@@ -59,6 +63,14 @@ pub struct Node {
     /// A short name, stable over restarts; made and kept in the data directory
     /// when absent.
     pub id: Option<String>,
+    /// Where it stands, shown to operators. Example: `ap-southeast-3a`.
+    pub zone: String,
+    /// Where clients reach it, `HOST:PORT`, when that is not where it listens;
+    /// other nodes' clients are sent there.
+    pub advertise_public: Option<String>,
+    /// Where other nodes reach it, `HOST:PORT`, when that is not where it
+    /// listens.
+    pub advertise_mesh: Option<String>,
 }
 
 /// `[listen]`: port 0 binds any free port.
@@ -67,8 +79,44 @@ pub struct Node {
 pub struct Listen {
     /// gRPC for clients, over TLS.
     pub public: SocketAddr,
+    /// Links of the cluster's nodes, over TLS; not opened by a node alone.
+    pub mesh: SocketAddr,
     /// Probes and metrics, plaintext; loopback unless fenced otherwise.
     pub admin: SocketAddr,
+}
+
+/// `[cluster]`: in force when the store is shared, by PostgreSQL or by
+/// `cluster.shared_file`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// The cluster's name; its nodes have the same.
+    pub name: String,
+    /// Several nodes of this machine share the SQLite file.
+    pub shared_file: bool,
+    /// HTTP/2 connections that this node opens to each other node: a pair has
+    /// twice as many.
+    pub connections: u8,
+    /// Bytes that may wait to be sent to another node; beyond it, that node
+    /// reads what it misses from the store.
+    pub backlog_bytes: usize,
+    /// Partitions handed over a second when nodes joined.
+    pub moves_per_second: u32,
+}
+
+/// `[mesh]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mesh {
+    /// The node's certificate chain for other nodes, PEM; its SPIFFE id has the
+    /// path `/node` or `/node/<node.id>`. Absent in development: one is made.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key_file: Option<PathBuf>,
+    /// The certificates of the authority of nodes, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The trust domain of nodes; `auth.trust_domain` when absent.
+    pub trust_domain: Option<TrustDomain>,
 }
 
 /// `[tls]`
@@ -224,8 +272,17 @@ pub struct Traffic {
 pub struct Store {
     /// `sqlite:` for `simpul.db` in the data directory, or `sqlite:PATH`.
     pub url: SecretString,
-    /// Connections for reading.
+    /// Connections for reading, of the SQLite engine.
     pub readers: u32,
+    /// Connections of the PostgreSQL engine.
+    pub connections: u32,
+    /// How long connecting to the database, or waiting for a free connection,
+    /// may take.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How long one statement may take on PostgreSQL.
+    #[serde(with = "humantime_serde")]
+    pub statement_timeout: Duration,
 }
 
 /// `[chat]`

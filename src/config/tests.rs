@@ -28,7 +28,17 @@ fn refused(args: &LoadArgs) -> Vec<(String, String)> {
 fn the_defaults_are_sound_and_name_every_key_of_the_schema() {
     let loaded = loaded(&[]);
     assert_eq!(loaded.config.profile, Profile::Development);
-    let optional = ["node.id", "tls.cert_file", "tls.key_file"];
+    let optional = [
+        "node.id",
+        "node.advertise_public",
+        "node.advertise_mesh",
+        "mesh.cert_file",
+        "mesh.key_file",
+        "mesh.ca_file",
+        "mesh.trust_domain",
+        "tls.cert_file",
+        "tls.key_file",
+    ];
     for setting in loaded.effective() {
         assert!(
             setting.source != "not set" || optional.contains(&setting.key.as_str()),

@@ -134,10 +134,20 @@ pub struct PartitionAppend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
     /// Durable.
-    Committed,
+    Committed {
+        /// The partition's commit number after it.
+        commit_no: u64,
+    },
     /// The partition's epoch is not the appender's: nothing of this part was
     /// kept.
     Fenced,
+}
+
+impl Appended {
+    /// Whether it is durable.
+    pub fn is_committed(self) -> bool {
+        matches!(self, Appended::Committed { .. })
+    }
 }
 
 /// A partition's row.
@@ -256,6 +266,14 @@ pub trait ChatStore: Send + Sync + std::fmt::Debug {
 
     /// The room, deleted ones included.
     async fn room(&self, partition: u16, room: &str) -> Result<Option<RoomRecord>, StoreError>;
+
+    /// The heads of rooms, in the order asked; `None` for a room that is deleted
+    /// or never was.
+    async fn heads(
+        &self,
+        partition: u16,
+        rooms: Vec<RoomId>,
+    ) -> Result<Vec<Option<u64>>, StoreError>;
 
     /// Entries after a seq, oldest first: at most `limit`, and at most
     /// `max_bytes` of bodies but at least one entry.

@@ -27,7 +27,7 @@ const LEVELS: &[&[&str]] = &[
     &["config"],
     &["security", "store", "telemetry", "traffic"],
     &["chat", "payment", "transaction"],
-    &["cluster"],
+    &["cluster", "client"],
     &["server", "web"],
     &["node"],
     &["cli"],

@@ -220,7 +220,7 @@ impl Committer {
             sender,
         )?;
         match shared.store.delete_room(partition, epoch, id).await {
-            Ok(Appended::Committed) => {
+            Ok(Appended::Committed { .. }) => {
                 shared.rooms().remove(id);
                 if let Some(room) = room {
                     let readers = room.readers();

@@ -67,6 +67,12 @@ fn name(entry: &Entry) -> KeyName {
 }
 
 impl Data {
+    fn raise(&mut self, partition: u16) -> u64 {
+        let state = self.partitions.get_mut(&partition).expect("a partition");
+        state.commit_no += 1;
+        state.commit_no
+    }
+
     fn keep(&mut self, part: &PartitionAppend) {
         for new in &part.entries {
             let entry = &new.entry;
@@ -166,7 +172,7 @@ impl ChatStore for MemoryStore {
                 continue;
             }
             data.keep(part);
-            results.push(Appended::Committed);
+            results.push(Appended::Committed { commit_no: data.raise(part.partition) });
         }
         match fault {
             None => Ok(results),
@@ -188,7 +194,13 @@ impl ChatStore for MemoryStore {
         data.entries.remove(room);
         data.members.remove(room);
         data.keys.retain(|name, _| name.room != *room);
-        Ok(Appended::Committed)
+        Ok(Appended::Committed { commit_no: data.raise(partition) })
+    }
+
+    async fn heads(&self, _: u16, rooms: Vec<RoomId>) -> Result<Vec<Option<u64>>, StoreError> {
+        let data = self.data();
+        let head = |room| data.rooms.get(room).filter(|room| !room.deleted).map(|room| room.head);
+        Ok(rooms.iter().map(head).collect())
     }
 
     async fn erase_deleted(&self, _: u32) -> Result<u64, StoreError> {

@@ -71,6 +71,14 @@ impl ChatStore for SqliteStore {
         self.read("chat.room", read::room(self.readers(), partition, room)).await
     }
 
+    async fn heads(
+        &self,
+        partition: u16,
+        rooms: Vec<RoomId>,
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        self.read("chat.heads", read::heads(self.readers(), partition, rooms)).await
+    }
+
     async fn entries(
         &self,
         partition: u16,
@@ -178,14 +186,18 @@ async fn fence(
     partition: u16,
     epoch: u64,
 ) -> Result<Appended, StoreError> {
-    let done = sqlx::query(
-        "UPDATE \"partition\" SET commit_no = commit_no + 1 WHERE id = ? AND epoch = ?",
+    let raised: Option<i64> = sqlx::query_scalar(
+        "UPDATE \"partition\" SET commit_no = commit_no + 1 WHERE id = ? AND epoch = ? \
+         RETURNING commit_no",
     )
     .bind(partition)
     .bind(stored(epoch)?)
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(if done.rows_affected() == 1 { Appended::Committed } else { Appended::Fenced })
+    Ok(match raised {
+        Some(number) => Appended::Committed { commit_no: number.unsigned_abs() },
+        None => Appended::Fenced,
+    })
 }
 
 async fn delete_room(
@@ -194,8 +206,9 @@ async fn delete_room(
     epoch: u64,
     room: RoomId,
 ) -> Result<Appended, StoreError> {
-    if fence(connection, partition, epoch).await? == Appended::Fenced {
-        return Ok(Appended::Fenced);
+    let fenced = fence(connection, partition, epoch).await?;
+    if fenced == Appended::Fenced {
+        return Ok(fenced);
     }
     sqlx::query(
         "UPDATE room SET title = '', head = 0, deleted = 2 \
@@ -205,7 +218,7 @@ async fn delete_room(
     .bind(room)
     .execute(connection)
     .await?;
-    Ok(Appended::Committed)
+    Ok(fenced)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(crate) async fn a_deleted_room_leaves_its_id_alone<S: ChatStore + 'static>(
     ];
     append(&store, 0, entries).await;
     let room = RoomId::from("lobby");
-    assert_eq!(store.delete_room(0, 1, &room).await.unwrap(), Appended::Committed);
+    assert!(store.delete_room(0, 1, &room).await.unwrap().is_committed());
     let record = store.room(0, "lobby").await.unwrap().unwrap();
     assert!(record.deleted);
     assert_eq!(record.title, "");
@@ -51,7 +51,7 @@ pub(crate) async fn a_deleted_room_leaves_its_id_alone<S: ChatStore + 'static>(
     }
     // Again, and one that never was: nothing changes.
     for room in [room, RoomId::from("nowhere")] {
-        assert_eq!(store.delete_room(0, 1, &room).await.unwrap(), Appended::Committed);
+        assert!(store.delete_room(0, 1, &room).await.unwrap().is_committed());
     }
     assert_eq!(store.room(0, "nowhere").await.unwrap(), None);
     assert_eq!(store.room(0, "lobby").await.unwrap(), Some(record));

@@ -35,6 +35,27 @@ pub(super) async fn room(
     row.as_ref().map(rows::room).transpose()
 }
 
+/// One look by the key for each; a handful at a time asks for them.
+pub(super) async fn heads(
+    readers: &SqlitePool,
+    partition: u16,
+    rooms: Vec<RoomId>,
+) -> Result<Vec<Option<u64>>, StoreError> {
+    let mut connection = readers.acquire().await?;
+    let mut heads = Vec::with_capacity(rooms.len());
+    for room in rooms {
+        let row = sqlx::query(
+            "SELECT head FROM room WHERE \"partition\" = ? AND room = ? AND deleted = 0",
+        )
+        .bind(partition)
+        .bind(room)
+        .fetch_optional(&mut *connection)
+        .await?;
+        heads.push(row.as_ref().map(|row| number(row, 0)).transpose()?);
+    }
+    Ok(heads)
+}
+
 pub(super) async fn entries(
     readers: &SqlitePool,
     partition: u16,

@@ -38,7 +38,7 @@ fn new(seq: u64, body: &'static str) -> NewEntry {
 
 async fn append(store: &SqliteStore, entries: Vec<NewEntry>) {
     let part = PartitionAppend { partition: 0, epoch: 1, entries };
-    assert_eq!(store.append(vec![part]).await.unwrap(), [Appended::Committed]);
+    assert_eq!(store.append(vec![part]).await.unwrap(), [Appended::Committed { commit_no: 1 }]);
 }
 
 async fn bench() -> Bench {
