@@ -13,8 +13,10 @@
 
 pub mod addresses;
 mod known;
+mod ledger;
 mod migrate;
 mod notice;
+mod payment;
 mod primary;
 mod session;
 mod transaction;

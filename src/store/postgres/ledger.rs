@@ -44,9 +44,9 @@ impl LedgerStore for PgStore {
         let asked = Arc::new((account.clone(), filter.clone()));
         self.read("ledger.history", move |connection| {
             let asked = asked.clone();
-            Box::pin(async move {
-                read::history(connection, &asked.0, after, &asked.1, limit).await
-            })
+            Box::pin(
+                async move { read::history(connection, &asked.0, after, &asked.1, limit).await },
+            )
         })
         .await
     }

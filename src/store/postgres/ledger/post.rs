@@ -179,12 +179,11 @@ fn entries<'t>(
 }
 
 async fn posted(connection: &mut PgConnection, transfer: &Transfer) -> Result<bool, StoreError> {
-    let posted = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM ledger_entry WHERE transfer_id = $1)",
-    )
-    .bind(&transfer.id.as_bytes()[..])
-    .fetch_one(connection)
-    .await?;
+    let posted =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM ledger_entry WHERE transfer_id = $1)")
+            .bind(&transfer.id.as_bytes()[..])
+            .fetch_one(connection)
+            .await?;
     Ok(posted)
 }
 

@@ -65,7 +65,10 @@ fn kinds(filter: &HistoryFilter) -> i64 {
     filter.kinds.iter().fold(0, |bits, kind| bits | 1_i64 << (*kind as u8))
 }
 
-pub(super) async fn head(connection: &mut PgConnection, account: &AccountName) -> Result<u64, StoreError> {
+pub(super) async fn head(
+    connection: &mut PgConnection,
+    account: &AccountName,
+) -> Result<u64, StoreError> {
     let head: Option<i64> = sqlx::query_scalar("SELECT last_position FROM account WHERE name = $1")
         .bind(account.as_str())
         .fetch_optional(connection)

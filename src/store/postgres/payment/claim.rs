@@ -77,10 +77,7 @@ pub(super) async fn claim(
     Ok(Claimed::New)
 }
 
-async fn known(
-    connection: &mut PgConnection,
-    key: &Key,
-) -> Result<Option<KeyRecord>, StoreError> {
+async fn known(connection: &mut PgConnection, key: &Key) -> Result<Option<KeyRecord>, StoreError> {
     let row = sqlx::query(KEY)
         .bind(key.account.as_str())
         .bind(key.method.as_str())

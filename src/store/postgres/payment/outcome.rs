@@ -64,10 +64,7 @@ async fn lock_row(
     trace.ok_or(StoreError::Conflict(OVER))
 }
 
-async fn update_payment(
-    connection: &mut PgConnection,
-    change: &Change,
-) -> Result<(), StoreError> {
+async fn update_payment(connection: &mut PgConnection, change: &Change) -> Result<(), StoreError> {
     let proven = &change.proven;
     let updated = sqlx::query(
         "UPDATE payment SET status = $4, captured = $5, refunded = $6, unknown = $7, \

@@ -36,12 +36,9 @@ fn principal(row: &PgRow, column: &str) -> Result<Principal, StoreError> {
     row.try_get::<&str, _>(column)?.parse().map_err(|_| damaged("an account is no principal"))
 }
 
-fn word<T>(
-    row: &PgRow,
-    column: &str,
-    read: impl Fn(i64) -> Option<T>,
-) -> Result<T, StoreError> {
-    read(i64::from(row.try_get::<i16, _>(column)?)).ok_or_else(|| damaged("a number stands for no word"))
+fn word<T>(row: &PgRow, column: &str, read: impl Fn(i64) -> Option<T>) -> Result<T, StoreError> {
+    read(i64::from(row.try_get::<i16, _>(column)?))
+        .ok_or_else(|| damaged("a number stands for no word"))
 }
 
 fn failure(row: &PgRow, code: &str, detail: &str) -> Result<Option<Failure>, StoreError> {
