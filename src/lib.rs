@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod card;
 pub mod chat;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod cut;
