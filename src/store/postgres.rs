@@ -13,6 +13,7 @@
 
 pub mod addresses;
 mod chat;
+mod cluster;
 pub mod distribute;
 mod known;
 mod migrate;
