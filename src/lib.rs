@@ -6,9 +6,11 @@
 
 pub mod backoff;
 pub mod card;
+pub mod chance;
 pub mod chat;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod cut;
 pub mod drain;
