@@ -32,6 +32,8 @@ mod seams;
 mod seen;
 mod step;
 mod table;
+#[cfg(all(test, feature = "fault"))]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,7 +50,7 @@ pub use drain::{Handle, Standing};
 pub use inbox::Inbox;
 pub use join::JoinError;
 pub use metrics::ClusterMetrics;
-pub use seams::{Incarnations, LinkState, Mesh, Recovery, Turnaway};
+pub use seams::{Incarnations, LinkState, Mesh, Recovery};
 pub use seen::{Picture, Seen};
 
 use self::drain::Orders;
@@ -68,11 +70,10 @@ pub struct Parts {
     pub mesh: Arc<dyn Mesh>,
     /// Takes up what dead nodes had under way.
     pub recovery: Arc<dyn Recovery>,
-    /// Tells sessions to go when this node reaches nothing any more.
-    pub turnaway: Arc<dyn Turnaway>,
     /// Which incarnations ran here before.
     pub past: Arc<dyn Incarnations>,
-    /// What the node says of itself; the incarnation is filled in at each join.
+    /// What the node says of itself, the incarnation of its first join included;
+    /// later ones are new.
     pub info: NodeInfo,
     /// Partitions handed over a second when nodes joined.
     pub moves_per_second: u32,
@@ -117,7 +118,8 @@ impl Driver {
         let identity = parts.store.identity().await?;
         parts.store.ensure_partitions(parts.partitions.count()).await?;
         let mut lasting = Lasting { identity, over: BTreeSet::new(), settling };
-        let incarnation = join_as_new(&parts, &mut lasting).await?;
+        let incarnation = parts.info.incarnation.clone();
+        join_as(&parts, &incarnation, &mut lasting).await?;
         drop(joining);
         let (handle, orders) = drain::channel();
         let seen = handle.seen.clone();
@@ -137,9 +139,10 @@ impl Driver {
             tracing::error!(incarnation, "this node was declared dead; it joins as a new one");
             parts.metrics.died.inc();
             give_up(&parts);
-            incarnation = loop {
-                match join_as_new(&parts, &mut lasting).await {
-                    Ok(incarnation) => break incarnation,
+            loop {
+                incarnation = chance::uuid().to_string();
+                match join_as(&parts, &incarnation, &mut lasting).await {
+                    Ok(()) => break,
                     Err(error) => tracing::error!(%error, "this node could not join again yet"),
                 }
                 tokio::select! {
@@ -147,21 +150,20 @@ impl Driver {
                     () = orders.leaving() => return orders.left(),
                     () = tokio::time::sleep(AGAIN) => {}
                 }
-            };
+            }
             drop(joining);
         }
     }
 }
 
-/// A new incarnation of this node takes part.
-async fn join_as_new(parts: &Parts, lasting: &mut Lasting) -> Result<String, JoinError> {
-    let incarnation = chance::uuid().to_string();
-    let info = NodeInfo { incarnation: incarnation.clone(), ..parts.info.clone() };
+/// An incarnation of this node takes part.
+async fn join_as(parts: &Parts, incarnation: &str, lasting: &mut Lasting) -> Result<(), JoinError> {
+    let info = NodeInfo { incarnation: incarnation.to_owned(), ..parts.info.clone() };
     let replaced = join::join(parts.store.as_ref(), &info, parts.past.as_ref()).await?;
     lasting.over.extend(replaced);
     parts.mesh.joined(&info, &lasting.identity);
     tracing::info!(incarnation, id = info.id, "joined the cluster");
-    Ok(incarnation)
+    Ok(())
 }
 
 /// Nothing is this node's any more.

@@ -98,8 +98,9 @@ impl Handle {
 impl Orders {
     /// Waits until more is asked than is known, and gives it. Cancel safe.
     pub(super) async fn more_than(&mut self, known: Order) -> Order {
-        match self.orders.wait_for(|now| *now > known).await {
-            Ok(order) => *order,
+        let order = self.orders.wait_for(|now| *now > known).await.map(|order| *order);
+        match order {
+            Ok(order) => order,
             // Without anybody who could ask, nobody asks.
             Err(_) => std::future::pending().await,
         }

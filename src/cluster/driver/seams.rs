@@ -69,9 +69,3 @@ pub trait Recovery: Send + Sync + std::fmt::Debug {
     /// Called again until it succeeds, and by more than one node.
     async fn recover_of(&self, incarnation: &str) -> Result<(), String>;
 }
-
-/// Tells this node's sessions to go elsewhere.
-pub trait Turnaway: Send + Sync + std::fmt::Debug {
-    /// This node reaches neither the store nor another node.
-    fn turn_away(&self, hints: &[String]);
-}

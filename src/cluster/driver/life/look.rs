@@ -231,7 +231,8 @@ impl Life<'_> {
         if !linked && due {
             self.turned_away = Some(now);
             tracing::warn!("neither the store nor another node is reached: sessions are sent away");
-            self.parts.turnaway.turn_away(&self.elsewhere());
+            let hints = self.elsewhere();
+            self.parts.partitions.move_sessions(usize::MAX, &hints, balance::JITTER);
         }
     }
 
