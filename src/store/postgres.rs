@@ -34,6 +34,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+pub(crate) use self::migrate::newest;
 pub(crate) use self::transaction::JobFuture;
 
 use self::known::Known;
