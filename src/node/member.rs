@@ -44,7 +44,8 @@ pub(super) struct Member {
     handle: Handle,
     partitions: Arc<dyn Partitions>,
     driver: JoinHandle<()>,
-    links: Arc<Links>,
+    /// Dropping them ends them.
+    _links: Arc<Links>,
 }
 
 /// What the node says of itself.
@@ -147,7 +148,7 @@ impl Joining {
             not_ready_while_draining(handle.clone(), bound.readiness.clone()),
         );
         let driver = task::spawn("cluster driver", driver.run());
-        Ok((Member { handle, partitions, driver, links }, Arc::new(view)))
+        Ok((Member { handle, partitions, driver, _links: links }, Arc::new(view)))
     }
 }
 
@@ -194,10 +195,5 @@ impl Member {
     pub(super) async fn leave(&self) {
         self.handle.leave(LEAVE).await;
         self.driver.abort();
-    }
-
-    /// The links, to be kept as long as anything is sent.
-    pub(super) fn links(&self) -> &Arc<Links> {
-        &self.links
     }
 }
