@@ -12,12 +12,16 @@
 //! [`StoreError::Unavailable`].
 
 pub mod addresses;
+mod chat;
+mod cluster;
+pub mod distribute;
 mod known;
 mod ledger;
 mod migrate;
 mod notice;
 mod payment;
 mod primary;
+mod rows;
 mod session;
 mod transaction;
 
@@ -71,6 +75,8 @@ pub struct PgStore {
     look: mpsc::Sender<()>,
     health: watch::Receiver<bool>,
     known: Arc<Known>,
+    /// Chat's tables are distributed by partition.
+    distributed: bool,
     /// How long one attempt at anything may take, connecting included.
     attempt: Duration,
 }
@@ -92,6 +98,7 @@ impl PgStore {
         let primary = Primary { addresses, known: known.clone(), connect_timeout };
         let (place, mut connection) = primary.find().await?;
         migrate::run(&mut connection).await?;
+        let distributed = distribute::is_distributed(&mut connection).await?;
         let _ = timeout(connect_timeout, connection.close()).await;
         let Some(options) = primary.addresses.get(place) else {
             return Err(StoreError::Fault("an address out of range".to_owned()));
@@ -105,7 +112,7 @@ impl PgStore {
         let pools = [pool.clone(), fencing.clone()];
         task::spawn("store primary", Watch { primary, pools, place, healthy }.run(wanted));
         let attempt = connect_timeout + settings.statement_timeout * 2;
-        Ok(Self { pool, fencing, look, health, known, attempt })
+        Ok(Self { pool, fencing, look, health, known, distributed, attempt })
     }
 
     /// Whether the store is reached: false from a failed look at the addresses
@@ -154,6 +161,11 @@ impl PgStore {
     /// The connections for reading and ordinary transactions.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Whether chat's tables are distributed by partition over several servers.
+    pub fn is_distributed(&self) -> bool {
+        self.distributed
     }
 
     fn look_again(&self) {

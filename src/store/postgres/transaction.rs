@@ -121,6 +121,20 @@ impl PgStore {
         self.write_in(&self.fencing, operation, job).await
     }
 
+    /// Runs a job that is one changing statement (the last, if it reads before):
+    /// a transaction by itself, without the cost of its beginning and end.
+    pub(super) async fn change<T, F>(
+        &self,
+        operation: &'static str,
+        job: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send,
+        F: for<'c> Fn(&'c mut PgConnection) -> JobFuture<'c, T> + Send + Sync,
+    {
+        self.again(operation, || change_once(&self.pool, &job)).await
+    }
+
     async fn write_in<T, F>(
         &self,
         pool: &PgPool,
@@ -131,6 +145,18 @@ impl PgStore {
         T: Send,
         F: for<'c> Fn(&'c mut PgConnection) -> JobFuture<'c, T> + Send + Sync,
     {
+        self.again(operation, || write_once(pool, &job)).await
+    }
+
+    /// Runs a transaction again as often as the database asks for it.
+    async fn again<T, Run>(
+        &self,
+        operation: &'static str,
+        run: impl Fn() -> Run + Send,
+    ) -> Result<T, StoreError>
+    where
+        Run: Future<Output = Result<T, StoreError>> + Send,
+    {
         let span = tracing::info_span!(
             "store.write",
             otel.kind = "client",
@@ -138,10 +164,10 @@ impl PgStore {
             db.operation.name = operation,
         );
         let writing = async {
-            for run in 0..RUNS {
-                match self.within(write_once(pool, &job)).await {
+            for attempt in 0..RUNS {
+                match self.within(run()).await {
                     Err(StoreError::Conflict(TRY_AGAIN)) => {
-                        let delay = backoff::full_jitter(AGAIN.0, AGAIN.1, run, rand::random());
+                        let delay = backoff::full_jitter(AGAIN.0, AGAIN.1, attempt, rand::random());
                         tokio::time::sleep(delay).await;
                     }
                     other => return other,
@@ -190,16 +216,31 @@ where
     written
 }
 
+async fn change_once<T, F>(pool: &PgPool, job: &F) -> Result<T, StoreError>
+where
+    T: Send,
+    F: for<'c> Fn(&'c mut PgConnection) -> JobFuture<'c, T> + Send + Sync,
+{
+    let mut lease = Lease::take(pool).await?;
+    let (changed, warned) = notice::watched(job(lease.connection()?)).await;
+    if !matches!(changed, Err(StoreError::Unavailable(_))) {
+        lease.give_back();
+    }
+    if warned && changed.is_ok() { Err(in_doubt()) } else { changed }
+}
+
 /// Any error after COMMIT was sent leaves its outcome unknown, unless the
 /// database says that it rolled back; so does a warning: that is how the server
 /// tells that it no longer waits for its synchronous standby.
 async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), StoreError> {
     let (committed, warned) = notice::watched(transaction.commit()).await;
     match committed {
-        Ok(()) if warned => Err(StoreError::Unavailable(
-            "the server warned on COMMIT: the standby may not have it".to_owned(),
-        )),
+        Ok(()) if warned => Err(in_doubt()),
         Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+fn in_doubt() -> StoreError {
+    StoreError::Unavailable("the server warned on COMMIT: the standby may not have it".to_owned())
 }

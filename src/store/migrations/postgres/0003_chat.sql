@@ -13,11 +13,12 @@ CREATE TABLE "partition" (
 ) WITH (fillfactor = 20);
 
 -- A deleted room keeps its row, so that its id is not given again. `deleted` is
--- 2 until its entries, keys and members are erased, and 1 from then on.
+-- 2 until its entries, keys and members are erased, and 1 from then on. A title
+-- may hold a zero byte, which TEXT cannot: its UTF-8 stands there as bytes.
 CREATE TABLE room (
     "partition" INTEGER NOT NULL,
     room        TEXT    COLLATE "C" NOT NULL,
-    title       TEXT    NOT NULL,
+    title       BYTEA   NOT NULL,
     created_by  TEXT    NOT NULL,
     created_at  BIGINT  NOT NULL,
     head        BIGINT  NOT NULL,
