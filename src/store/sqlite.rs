@@ -189,26 +189,3 @@ fn reading(path: &Path) -> SqliteConnectOptions {
         .pragma("temp_store", "MEMORY")
         .statement_cache_capacity(256)
 }
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => StoreError::Unavailable(error.to_string()),
-            sqlx::Error::Database(inner) => {
-                // The primary result code is the low byte: BUSY 5, LOCKED 6,
-                // NOMEM 7, READONLY 8, IOERR 10, FULL 13, CANTOPEN 14,
-                // PROTOCOL 15; CORRUPT 11, NOTADB 26.
-                let code = inner.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
-                match code & 0xff {
-                    5..=8 | 10 | 13..=15 => StoreError::Unavailable(inner.to_string()),
-                    11 | 26 => StoreError::Corrupt(inner.to_string()),
-                    _ => StoreError::Fault(inner.to_string()),
-                }
-            }
-            _ => StoreError::Fault(error.to_string()),
-        }
-    }
-}
