@@ -50,8 +50,7 @@ fn failures(first: u64, count: u64, plant: Option<Plant>) -> Vec<(u64, Vec<Strin
 
 #[test]
 fn seeds_lose_and_double_nothing() {
-    let (first, count) =
-        (number("SIMPUL_TEST_FIRST_SEED", 0), number("SIMPUL_TEST_SEEDS", 300));
+    let (first, count) = (number("SIMPUL_TEST_FIRST_SEED", 0), number("SIMPUL_TEST_SEEDS", 300));
     let failed = failures(first, count, None);
     println!("{count} seeds from {first}, {} failed", failed.len());
     assert!(failed.is_empty(), "replay with SIMPUL_TEST_SEED: {failed:#?}");

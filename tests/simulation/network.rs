@@ -81,14 +81,15 @@ where
         + 'static,
     S::Future: Send,
 {
-    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let mut request = request.map(Body::new);
-        let who = request.headers().get(WHO).and_then(|who| who.to_str().ok());
-        if let Some(who) = who.map(principal) {
-            request.extensions_mut().insert(permit(who));
-        }
-        tower::Service::call(&mut route.clone(), request)
-    });
+    let service =
+        hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let mut request = request.map(Body::new);
+            let who = request.headers().get(WHO).and_then(|who| who.to_str().ok());
+            if let Some(who) = who.map(principal) {
+                request.extensions_mut().insert(permit(who));
+            }
+            tower::Service::call(&mut route.clone(), request)
+        });
     let connection = hyper::server::conn::http2::Builder::new(Tasks)
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(1))

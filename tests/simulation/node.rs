@@ -195,7 +195,10 @@ pub(crate) async fn run(machine: Machine) -> turmoil::Result {
     let driver = join(&machine, &incarnation, &links, partitions, &readiness, &inbox).await;
     task::spawn("cluster driver", driver.run());
     if !machine.rooms.is_empty() {
-        task::spawn("rooms", make_rooms(chat.router(), machine.rooms.clone(), machine.made.clone()));
+        task::spawn(
+            "rooms",
+            make_rooms(chat.router(), machine.rooms.clone(), machine.made.clone()),
+        );
     }
     let nothing = tower::service_fn(async |_: http::Request<Body>| {
         Ok::<_, Infallible>(http::Response::new(Body::empty()))

@@ -46,7 +46,10 @@ pub(crate) fn run(seed: u64, plant: Option<Plant>) -> Outcome {
         let elapsed = turmoil::sim_elapsed()?;
         let skew = *skews.get(usize::try_from(domain::current()).ok()?)?;
         let boot = Duration::from_secs(1_000) + elapsed + skew;
-        Some(Reading { boot, wall: SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000) + boot })
+        Some(Reading {
+            boot,
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000) + boot,
+        })
     });
     let outcome = story(seed);
     (0..NODES).for_each(|node| domain::thaw(domain_of(node)));
@@ -79,9 +82,7 @@ fn story(seed: u64) -> Outcome {
         let rooms = if node == 0 { rooms.collect() } else { Vec::new() };
         let (past, made) = (node::Past::default(), begin.clone());
         let machine = Machine { id: id.clone(), store, past, rooms, made };
-        sim.host(id.as_str(), move || {
-            domain::within(domain_of(node), node::run(machine.clone()))
-        });
+        sim.host(id.as_str(), move || domain::within(domain_of(node), node::run(machine.clone())));
     }
     let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
     for (number, name) in people.iter().enumerate() {
@@ -174,7 +175,9 @@ fn settle(
             return Ok(());
         }
         if since > PATIENCE {
-            return Err(format!("all was well for {since:?}: {open} sends have no answer, {behind} readers are behind"));
+            return Err(format!(
+                "all was well for {since:?}: {open} sends have no answer, {behind} readers are behind"
+            ));
         }
     }
 }
@@ -184,7 +187,8 @@ fn log(database: &Database) -> Vec<Standing> {
     let entries = database.log().into_iter();
     let standing = |entry: store::chat::Entry| {
         let is_text = entry.kind == EntryKind::Text;
-        let body = if is_text { String::from_utf8_lossy(&entry.body).into_owned() } else { String::new() };
+        let body =
+            if is_text { String::from_utf8_lossy(&entry.body).into_owned() } else { String::new() };
         Standing {
             room: entry.room.to_string(),
             seq: entry.seq,
