@@ -334,8 +334,8 @@ pub(crate) async fn what_was_being_sent_is_unknown_after_a_start<S: Store + 'sta
     let claim = claimed(&*store, "k").await;
     let leased = lease_one(&*store, "gone", 10).await;
     store.mark_submitting(&leased, 11).await.expect("marks");
-    assert_eq!(store.recover(12).await.expect("recovers"), 1);
-    assert_eq!(store.recover(13).await.expect("recovers"), 0);
+    assert_eq!(store.recover(12, None).await.expect("recovers"), 1);
+    assert_eq!(store.recover(13, None).await.expect("recovers"), 0);
     let payment = store.payment(claim.payment_id).await.expect("reads").expect("stands");
     assert!(payment.proven.unknown && payment.busy);
     let leased = lease_one(&*store, "new", 13).await;
