@@ -7,5 +7,7 @@
 //! wrong about the world without harm, since every step that they propose is a
 //! compare-and-set in the store.
 
+pub mod driver;
 pub mod membership;
 pub mod ownership;
+pub mod service;

@@ -9,6 +9,7 @@ pub mod card;
 pub mod chance;
 pub mod chat;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod config;

@@ -107,6 +107,8 @@ reasons! {
     OperationPending = "OPERATION_PENDING", FailedPrecondition;
     /// The payee lacks the money for the refund.
     InsufficientBalance = "INSUFFICIENT_BALANCE", FailedPrecondition;
+    /// There is no other live node that could take the work of the one to be drained.
+    NoOtherNode = "NO_OTHER_NODE", FailedPrecondition;
     /// The time that the caller gave is over.
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded;
     /// The caller has sent too many requests or frames; RetryInfo says when to go on.

@@ -36,6 +36,21 @@ impl Sqlite {
     }
 }
 
+/// The engine of the simulations: a store is opened again by another client.
+#[cfg(feature = "fault")]
+struct Memory(simpul::store::memory::Database);
+
+#[cfg(feature = "fault")]
+impl Memory {
+    fn new() -> Option<Self> {
+        Some(Self(simpul::store::memory::Database::new()))
+    }
+
+    async fn open(&self) -> Arc<simpul::store::memory::MemoryStore> {
+        Arc::new(self.0.client())
+    }
+}
+
 /// Every case of the areas named, on one engine. A fixture that cannot be had
 /// says so itself.
 macro_rules! promised_by {
@@ -136,3 +151,5 @@ macro_rules! cases {
 
 promised_by!(sqlite, Sqlite: ledger payment chat writer);
 promised_by!(postgres, Postgres: ledger payment chat writer cluster);
+#[cfg(feature = "fault")]
+promised_by!(memory, Memory: chat cluster);

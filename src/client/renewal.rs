@@ -1,6 +1,7 @@
 //! A fresh token before the old one is over, so that a chat that lives longer
 //! than its token needs no new connection.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -8,37 +9,50 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use crate::cli::credentials::Credential;
+/// A way to bearer tokens.
+pub trait Tokens: Send + Sync + 'static {
+    /// A token, fresh where it can be had afresh; none for callers without one,
+    /// or when there is none now.
+    fn token(&self) -> Option<SecretString>;
+
+    /// Whether another token may come than the one before.
+    fn is_renewable(&self) -> bool;
+}
 
 /// How soon it looks again for a token that has not been renewed.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// When to renew, and from what.
-#[derive(Debug)]
-pub(super) struct Renewal {
-    credential: Credential,
+pub struct Renewal {
+    source: Arc<dyn Tokens>,
     /// When the token in use ends; `None` when it is not known or cannot be
     /// renewed.
     ends: Option<SystemTime>,
     next: Instant,
 }
 
+impl std::fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Renewal").field("ends", &self.ends).finish_non_exhaustive()
+    }
+}
+
 impl Renewal {
-    /// For a connection that was made with this token of the credential.
-    pub(super) fn new(credential: Credential, token: Option<&SecretString>) -> Self {
-        let ends = token.filter(|_| credential.is_renewable()).and_then(expiry);
-        let mut renewal = Self { credential, ends, next: Instant::now() };
+    /// For a connection that was made with this token of the source.
+    pub fn new(source: Arc<dyn Tokens>, token: Option<&SecretString>) -> Self {
+        let ends = token.filter(|_| source.is_renewable()).and_then(expiry);
+        let mut renewal = Self { source, ends, next: Instant::now() };
         renewal.plan(Duration::ZERO);
         renewal
     }
 
     /// Waits until it is time, and returns a token that holds longer; for ever
     /// when none will come. What was missed by dropping it comes again.
-    pub(super) async fn fresh(&mut self) -> SecretString {
+    pub async fn fresh(&mut self) -> SecretString {
         loop {
             let Some(ends) = self.ends else { return std::future::pending().await };
             tokio::time::sleep_until(self.next).await;
-            let token = self.credential.token().ok().flatten();
+            let token = self.source.token();
             match token.as_ref().and_then(expiry) {
                 Some(later) if later > ends => {
                     self.ends = Some(later);
@@ -70,6 +84,8 @@ fn expiry(token: &SecretString) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     fn token(seconds: u64) -> SecretString {
@@ -79,16 +95,28 @@ mod tests {
         format!("e30.{claims}.x").into()
     }
 
+    /// Gives what it was last told to.
+    struct Given(Mutex<SecretString>, bool);
+
+    impl Tokens for Given {
+        fn token(&self) -> Option<SecretString> {
+            Some(self.0.lock().expect("unpoisoned").clone())
+        }
+
+        fn is_renewable(&self) -> bool {
+            self.1
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_file_is_read_again_before_its_token_ends_and_until_it_has_a_later_one() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+    async fn the_source_is_asked_before_the_token_ends_and_until_it_has_a_later_one() {
         let first = token(100);
-        std::fs::write(file.path(), first.expose_secret()).expect("written");
-        let mut renewal = Renewal::new(Credential::File(file.path().to_owned()), Some(&first));
+        let source = Arc::new(Given(Mutex::new(first.clone()), true));
+        let mut renewal = Renewal::new(source.clone(), Some(&first));
         let began = Instant::now();
         let early = tokio::time::timeout(Duration::from_secs(85), renewal.fresh()).await;
         assert!(early.is_err(), "the same token is no fresh one");
-        std::fs::write(file.path(), token(900).expose_secret()).expect("written");
+        *source.0.lock().expect("unpoisoned") = token(900);
         let fresh = renewal.fresh().await;
         assert!(began.elapsed() < Duration::from_secs(90));
         assert!(expiry(&fresh) > expiry(&token(500)));
@@ -97,7 +125,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_that_was_given_is_never_renewed() {
         let given = token(1);
-        let mut renewal = Renewal::new(Credential::Token(given.clone()), Some(&given));
+        let source = Arc::new(Given(Mutex::new(given.clone()), false));
+        let mut renewal = Renewal::new(source, Some(&given));
         let never = tokio::time::timeout(Duration::from_secs(3600), renewal.fresh()).await;
         assert!(never.is_err());
         assert_eq!(expiry(&"no token".into()), None);

@@ -1,23 +1,26 @@
 //! A connected node: one channel, the caller's proof on every request, and the
-//! generated clients on top.
+//! generated clients on top. Idempotent unary calls go to another node of the
+//! list when this one cannot serve.
 
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_health::pb::health_client::HealthClient;
 
+use super::failover::Failover;
+use super::servers::Servers;
 use crate::proto::chat::v1::chat_service_client::ChatServiceClient;
+use crate::proto::cluster::v1::cluster_service_client::ClusterServiceClient;
 use crate::proto::identity::v1::identity_service_client::IdentityServiceClient;
 use crate::proto::payment::v1::payment_service_client::PaymentServiceClient;
 use crate::proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use crate::proto::transaction::v1::transaction_service_client::TransactionServiceClient;
 
 /// A channel that proves its caller.
-pub type Proven = InterceptedService<Channel, Proof>;
+pub type Proven = InterceptedService<Failover, Proof>;
 
 /// Puts the caller's proof on each request.
 #[derive(Clone)]
@@ -44,24 +47,25 @@ impl Interceptor for Proof {
     }
 }
 
-/// The clients of one node.
+/// The clients of one node, or of one node at a time.
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: Channel,
+    failover: Failover,
     proof: Proof,
     timeout: Duration,
 }
 
 impl Client {
-    /// Over a channel, with what proves the caller and the time that a unary
+    /// Over one of several nodes, with what proves the caller and the time that a unary
     /// call may take.
     pub fn new(
-        channel: Channel,
+        servers: Servers,
         bearer: Option<MetadataValue<Ascii>>,
         on_behalf_of: Option<MetadataValue<Ascii>>,
         timeout: Duration,
     ) -> Self {
-        Self { channel, proof: Proof { bearer, on_behalf_of }, timeout }
+        let failover = Failover::new(servers);
+        Self { failover, proof: Proof { bearer, on_behalf_of }, timeout }
     }
 
     /// A unary request with its deadline.
@@ -96,6 +100,11 @@ impl Client {
         IdentityServiceClient::new(self.proven())
     }
 
+    /// The cluster, for operators.
+    pub fn cluster(&self) -> ClusterServiceClient<Proven> {
+        ClusterServiceClient::new(self.proven())
+    }
+
     /// The sandbox's side of a payment.
     pub fn sandbox(&self) -> SandboxServiceClient<Proven> {
         SandboxServiceClient::new(self.proven())
@@ -107,6 +116,6 @@ impl Client {
     }
 
     fn proven(&self) -> Proven {
-        InterceptedService::new(self.channel.clone(), self.proof.clone())
+        InterceptedService::new(self.failover.clone(), self.proof.clone())
     }
 }

@@ -172,20 +172,7 @@ pub async fn channel(
     server_name: Option<&str>,
     tls: Arc<ClientConfig>,
 ) -> Result<Channel, DialError> {
-    let uri = |scheme: &str| {
-        format!("{scheme}://{address}")
-            .parse::<Uri>()
-            .map_err(|_| DialError::Address("the server's name cannot stand in a URI".to_owned()))
-    };
-    // TLS is the connector's own: tonic refuses `https` here when it was built
-    // with a TLS of its own, so that only requests carry the true scheme.
-    let endpoint = Endpoint::from(uri("http")?)
-        .origin(uri("https")?)
-        .initial_stream_window_size(128 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(false);
+    let endpoint = endpoint(address)?;
     let (to, name) = (address.clone(), server_name.map(str::to_owned));
     let connector = tower::service_fn(move |_: Uri| {
         let (to, name, tls) = (to.clone(), name.clone(), tls.clone());
@@ -194,8 +181,26 @@ pub async fn channel(
     endpoint.connect_with_connector(connector).await.map_err(|error| dial_error(address, &error))
 }
 
+/// How HTTP/2 is spoken with a node. The address gives the requests' authority.
+pub(super) fn endpoint(address: &Address) -> Result<Endpoint, DialError> {
+    let uri = |scheme: &str| {
+        format!("{scheme}://{address}")
+            .parse::<Uri>()
+            .map_err(|_| DialError::Address("the server's name cannot stand in a URI".to_owned()))
+    };
+    // TLS is the connector's own: tonic refuses `https` here when it was built
+    // with a TLS of its own, so that only requests carry the true scheme.
+    Ok(Endpoint::from(uri("http")?)
+        .origin(uri("https")?)
+        .initial_stream_window_size(128 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(false))
+}
+
 /// The [`DialError`] inside a transport error.
-fn dial_error(address: &Address, error: &tonic::transport::Error) -> DialError {
+pub(super) fn dial_error(address: &Address, error: &tonic::transport::Error) -> DialError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut last = String::new();
     while let Some(inner) = cause {

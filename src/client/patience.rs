@@ -1,4 +1,4 @@
-//! How long a command keeps trying to come back to a node.
+//! How long a caller keeps trying to come back to a node.
 
 use std::time::Duration;
 
