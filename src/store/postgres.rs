@@ -34,8 +34,6 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-pub(crate) use self::transaction::JobFuture;
-
 use self::known::Known;
 use self::primary::{Primary, Watch};
 use self::session::{Purpose, Session};
@@ -43,8 +41,8 @@ use super::StoreError;
 use crate::readiness::Readiness;
 use crate::task;
 
-/// A connection that lay idle for longer is tried before it is used.
-const IDLE: Duration = Duration::from_secs(2);
+/// How long a connection that is tried may take to answer.
+const TRIED: Duration = Duration::from_secs(1);
 
 /// How long connections have to end when the store is closed.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -242,8 +240,11 @@ fn pool(
         .before_acquire(move |connection, meta| {
             let known = acquiring.clone();
             Box::pin(async move {
-                let rested = meta.idle_for < IDLE || connection.ping().await.is_ok();
-                Ok(rested && known.trusts(meta.age))
+                if !known.trusts(meta.age) {
+                    return Ok(false);
+                }
+                let tried = known.suspects(meta.idle_for);
+                Ok(!tried || matches!(timeout(TRIED, connection.ping()).await, Ok(Ok(()))))
             })
         })
         .connect_lazy_with(options.clone())
