@@ -11,6 +11,9 @@
 //! Needs root (network namespaces), iproute2, nftables and PostgreSQL; says so
 //! where something is missing.
 
+#![allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::unwrap_used)]
+#![allow(clippy::print_stdout)] // A run says how it went.
+
 mod faults;
 #[path = "../history/mod.rs"]
 mod history;
