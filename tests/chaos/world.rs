@@ -57,6 +57,10 @@ pub struct Plan {
     pub clocks: bool,
     /// Whether hosts are loopback addresses, which cannot be cut.
     pub loopback: bool,
+    /// Further nodes, the last ones, that are made and not started.
+    pub spare: u8,
+    /// Set on every node.
+    pub env: &'static [(&'static str, &'static str)],
 }
 
 impl World {
@@ -78,10 +82,11 @@ impl World {
             .map(|pg| pg.url("simpul"))
             .collect();
         let mut nodes = Vec::new();
-        for index in 0..plan.nodes {
+        for index in 0..plan.nodes + plan.spare {
             let host = FIRST + index;
             net.add(host);
             let mut node = Node::new(&net, dir.path(), index, &urls.join(","));
+            plan.env.iter().for_each(|(key, value)| node.set_env(key, value));
             if plan.clocks {
                 node.fake_clock();
             }
@@ -91,10 +96,10 @@ impl World {
         // The first start makes an authority that every node then believes.
         world.start_node(0);
         share_authority(&world.nodes);
-        for index in 1..world.nodes.len() {
+        for index in 1..usize::from(plan.nodes) {
             world.start_node(index);
         }
-        for index in 0..world.nodes.len() {
+        for index in 0..usize::from(plan.nodes) {
             world.wait_ready(index);
         }
         world
