@@ -5,18 +5,23 @@
 //! decides by the room's rules, appends with others in one commit, and answers
 //! with [`Published`] once that is durable.
 
+mod follower;
+mod job;
 mod log;
 pub mod metrics;
 mod owner;
+mod partitions;
 pub mod peers;
 pub mod receipts;
 pub mod rules;
 pub mod service;
 mod session;
+mod sessions;
 pub mod start;
 pub mod stream;
 #[cfg(test)]
 mod testing;
+mod trace;
 pub mod wire;
 
 use std::sync::Arc;
@@ -28,8 +33,8 @@ use crate::proto::chat::v1 as pb;
 use crate::refusal::Refusal;
 use crate::store::chat::{RoomId, RoomRole};
 
+pub use job::Job;
 pub use metrics::ChatMetrics;
-pub use owner::Job;
 pub use peers::{Partitions, Peers};
 pub use start::Chat;
 pub use stream::ChatRoute;
@@ -88,6 +93,8 @@ pub enum Content {
     },
     /// A payment's receipt; the sender is the payer.
     Receipt(pb::PaymentReceipt),
+    /// The room ends. Nothing is appended: the seq of its outcome is 0.
+    DeleteRoom,
 }
 
 /// A durable entry.

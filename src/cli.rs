@@ -10,6 +10,7 @@ pub mod backup;
 pub mod balance;
 pub mod cert;
 pub mod chat;
+pub mod cluster;
 pub mod completions;
 pub mod config_command;
 pub mod configuration;
@@ -73,6 +74,7 @@ enum Command {
     History(history::History),
     Balance(balance::Balance),
     Room(room::Room),
+    Cluster(cluster::ClusterCommand),
     Whoami(whoami::Whoami),
     Token(token::Token),
     Cert(cert::Cert),
@@ -190,6 +192,7 @@ fn execute(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Payment(command) => command.watches(),
         Command::History(command) => command.follow,
         Command::Health(command) => command.watch,
+        Command::Cluster(command) => command.watches(),
         _ => false,
     };
     let done = runtime.block_on(async {
@@ -220,6 +223,7 @@ async fn dispatch(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::History(command) => command.run(env).await,
         Command::Balance(command) => command.run(env).await,
         Command::Room(command) => command.run(env).await,
+        Command::Cluster(command) => command.run(env).await,
         Command::Whoami(command) => command.run(env).await,
         Command::Token(command) => command.run(env),
         Command::Cert(command) => command.run(env),

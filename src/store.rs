@@ -11,6 +11,8 @@ pub mod cluster;
 mod database_error;
 pub mod datadir;
 pub mod ledger;
+#[cfg(feature = "fault")]
+pub mod memory;
 pub mod payment;
 pub mod postgres;
 pub mod sqlite;

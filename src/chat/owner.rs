@@ -8,17 +8,27 @@
 //! does anybody learn of it: first memory, then the acknowledgements and the
 //! readers.
 //!
-//! *Fenced:* somebody else owns the partition. Nothing of its part was kept;
-//! its senders are told NOT_OWNER, and its rooms halt.
+//! *Fenced:* somebody else owns the partition. Nothing of its part was kept.
+//! Alone, its senders are told NOT_OWNER and its rooms halt. With peers, jobs
+//! of this node go on to whoever owns it, and the rooms are followed
+//! ([`super::follower`]).
 //!
 //! *Unknown outcome:* the store failed during an append, and the entries may be
-//! there or not. The senders are told to try again (the client message id makes
-//! that safe), everything in memory is forgotten, and the partitions are taken
-//! anew, which fences a write that is still on its way. A seq is never used
-//! twice, because heads are read after that.
+//! there or not. A seq is never used twice, because whoever takes the partition
+//! anew, under a higher epoch, fences a write that is still on its way and reads
+//! the heads after that. Alone, the senders are told to try again (the client
+//! message id makes that safe), everything in memory is forgotten, and all
+//! partitions are taken anew. With peers, only the partitions of that append are
+//! given up, and what has a name is sent again by this node.
+//!
+//! *Order:* a sender's jobs for one room are appended in the order in which they
+//! were handed in, wherever the partition is meanwhile. Jobs that wait here go
+//! before those that come later ([`Shared::queued`]), and those that wait with
+//! the peers too ([`super::Peers::waits`]).
 
 mod batch;
 mod committer;
+mod finish;
 mod load;
 mod memory;
 mod prepare;
@@ -27,16 +37,19 @@ mod room;
 mod view;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
+use super::follower::{self, Follower};
 use super::log::Budget;
 use super::metrics::ChatMetrics;
-use super::session::Session;
-use super::{Proposal, Published, RoomAccess, RoomsView, Router};
+use super::peers::Released;
+use super::sessions::Sessions;
+use super::{Content, Job, Peers, Proposal, Published, RoomAccess, RoomsView, Router};
 use crate::config::schema;
 use crate::principal::Principal;
 use crate::refusal::{Reason, Refusal};
@@ -44,40 +57,27 @@ use crate::store::ChatStore;
 use crate::store::chat::{RoomId, partition_of};
 
 pub(crate) use committer::Committer;
+pub(crate) use load::{Loaded, load};
+pub(crate) use memory::keep_budget;
 pub(crate) use refresh::{forget, refresh};
 pub(crate) use room::{HOLD, Pull, Room};
-pub(crate) use view::{View, now};
+pub(crate) use view::{View, is_fresh, micros, now};
 
 /// How many commands may wait for the owner's task; more callers wait.
 const WAITING: usize = 2048;
 
 /// What is asked of the owner's task.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Almost all are jobs: no allocation for each.
 pub(crate) enum Command {
     /// Append.
     Publish(Job),
     /// Bring a room into memory.
     Open { room: RoomId, answer: oneshot::Sender<Result<Option<Arc<Room>>, Refusal>> },
-    /// Delete a room.
-    Delete { room: RoomId, sender: Principal, answer: oneshot::Sender<Result<(), Refusal>> },
-}
-
-/// A proposal on its way.
-#[derive(Debug)]
-pub struct Job {
-    pub(crate) proposal: Proposal,
-    pub(crate) answer: Answer,
-    /// The sender's span; disabled when nobody traces it.
-    pub(crate) span: tracing::Span,
-}
-
-/// Who waits for a proposal.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// A unary call.
-    Call(oneshot::Sender<Result<Published, Refusal>>),
-    /// A session: an acknowledgement frame.
-    Session(Arc<Session>),
+    /// Stop ordering a partition.
+    Release { partition: u16, answer: oneshot::Sender<Option<Released>> },
+    /// Bring back what waits in a partition that has just become ours.
+    Resume { partition: u16 },
 }
 
 /// The owner. Clones share it.
@@ -94,13 +94,23 @@ pub(crate) struct Shared {
     pub(crate) view: View,
     pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: ChatMetrics,
-    /// Rooms in memory. The owner's task alone adds and removes.
+    /// The other nodes; `None` when the node is alone.
+    pub(crate) peers: Option<Arc<dyn Peers>>,
+    /// Rooms of other nodes.
+    pub(crate) follower: Follower,
+    pub(crate) sessions: Sessions,
+    /// Rooms in memory. Changed under the lock of their partition's cell
+    /// ([`Follower`]): by the owner's task where it is ours, else by the
+    /// follower.
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     commands: mpsc::Sender<Command>,
+    /// With peers: how many jobs of each partition the owner's task has not
+    /// done with. Those that come later go behind them.
+    queued: Vec<AtomicU32>,
 }
 
 impl Shared {
-    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Arc<Room>>> {
+    pub(crate) fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Arc<Room>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,6 +128,42 @@ impl Shared {
     pub(crate) fn partition(&self, room: &str) -> u16 {
         partition_of(room, self.view.count())
     }
+
+    /// Whether what is in memory of the room may be relied on now.
+    pub(crate) fn is_fresh(&self, room: &Room, now: Duration) -> bool {
+        self.view.fresh(room.partition(), now)
+            || (self.peers.is_some() && self.follower.is_fresh(room, now))
+    }
+
+    /// Wakes readers who had to stop, to look again.
+    pub(crate) fn wake_halted(&self) {
+        if self.view.take_halted() {
+            for room in self.all_rooms() {
+                room.readers().iter().for_each(|reader| reader.wake());
+            }
+        }
+    }
+
+    /// Whether the owner's task is gone: the node stops.
+    pub(crate) fn stops(&self) -> bool {
+        self.commands.is_closed()
+    }
+
+    fn queued(&self, partition: u16) -> Option<&AtomicU32> {
+        self.queued.get(usize::from(partition))
+    }
+
+    /// Whether jobs of the partition wait for the owner's task.
+    fn is_queued(&self, partition: u16) -> bool {
+        self.queued(partition).is_some_and(|count| count.load(Ordering::Acquire) > 0)
+    }
+
+    /// The owner's task is done with a job of the partition.
+    fn dequeue(&self, partition: u16) {
+        if let Some(count) = self.queued(partition) {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Owner {
@@ -127,16 +173,23 @@ impl Owner {
         config: &schema::Chat,
         node_id: &str,
         metrics: ChatMetrics,
+        peers: Option<Arc<dyn Peers>>,
     ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, waiting) = mpsc::channel(WAITING);
+        let view = View::new(node_id, config.partitions);
+        let queued = if peers.is_some() { view.count() } else { 0 };
         let shared = Arc::new(Shared {
             store,
-            view: View::new(node_id, config.partitions),
+            follower: Follower::new(view.count()),
+            view,
             budget: Budget::new(config.total_tail_bytes),
             config: config.clone(),
             metrics,
+            peers,
+            sessions: Sessions::default(),
             rooms: Mutex::new(HashMap::new()),
             commands,
+            queued: (0..queued).map(|_| AtomicU32::new(0)).collect(),
         });
         (Self { shared }, waiting)
     }
@@ -145,27 +198,73 @@ impl Owner {
         &self.shared
     }
 
-    /// Hands a proposal over; waits for a place. Cancel safe: a future that is
-    /// dropped has handed nothing over.
-    pub(crate) async fn submit(&self, job: Job) -> Result<(), Refusal> {
-        self.shared.commands.send(Command::Publish(job)).await.map_err(|_| stopped())
+    /// Hands a job over; waits for a place. Whatever comes of it is the job's
+    /// answer, also when this future is dropped.
+    pub(crate) async fn submit(&self, mut job: Job) {
+        let shared = &self.shared;
+        let partition = job.partition;
+        if let Some(peers) = &shared.peers {
+            let ours = shared.view.epoch(partition).is_some() && !peers.waits(partition);
+            if !ours && !shared.is_queued(partition) {
+                job.name();
+                return peers.submit(partition, job);
+            }
+        }
+        self.enqueue(job).await;
+    }
+
+    /// Hands a job to the owner's task; waits for a place.
+    pub(crate) async fn enqueue(&self, job: Job) {
+        let shared = &self.shared;
+        // Else the job is dropped, which answers it: the node stops.
+        let Ok(place) = shared.commands.reserve().await else { return };
+        if let Some(count) = shared.queued(job.partition) {
+            count.fetch_add(1, Ordering::AcqRel);
+        }
+        place.send(Command::Publish(job));
+    }
+
+    /// Asks the owner's task; `None` when the node stops.
+    pub(crate) async fn ask(&self, command: Command) -> Option<()> {
+        self.shared.commands.send(command).await.ok()
     }
 
     /// The room, brought into memory; `None` when there is none. Refused while
-    /// the node does not own it.
+    /// the node can neither own nor follow it.
     pub(crate) async fn open(&self, room: &RoomId) -> Result<Option<Arc<Room>>, Refusal> {
-        if let Some(room) = self.shared.in_memory(room).filter(|room| !room.is_suspended()) {
-            return Ok(Some(room));
+        let shared = &self.shared;
+        for _ in 0..OPEN_TRIES {
+            let found = shared.in_memory(room).filter(|room| !room.is_suspended());
+            let Some(_) = &shared.peers else {
+                return if found.is_some() { Ok(found) } else { self.open_owned(room).await };
+            };
+            let partition =
+                found.as_ref().map_or_else(|| shared.partition(room), |r| r.partition());
+            if shared.view.epoch(partition).is_none() {
+                return follower::open(shared, partition, room).await;
+            }
+            if found.is_some() {
+                return Ok(found);
+            }
+            match self.open_owned(room).await {
+                // It was given away meanwhile: it is followed then.
+                Err(refusal) if refusal.reason == Reason::NotOwner => {}
+                opened => return opened,
+            }
         }
+        Err(not_owner())
+    }
+
+    async fn open_owned(&self, room: &RoomId) -> Result<Option<Arc<Room>>, Refusal> {
         let (answer, opened) = oneshot::channel();
         let command = Command::Open { room: room.clone(), answer };
-        self.shared.commands.send(command).await.map_err(|_| stopped())?;
+        self.ask(command).await.ok_or_else(stopped)?;
         opened.await.map_err(|_| stopped())?
     }
 
     /// Refuses unless memberships of the room may be relied on now.
     pub(crate) fn check_fresh(&self, room: &Room) -> Result<(), Refusal> {
-        if self.shared.view.fresh(room.partition(), now()) {
+        if self.shared.is_fresh(room, now()) {
             return Ok(());
         }
         self.shared.metrics.stale_views.inc();
@@ -177,16 +276,14 @@ impl Owner {
 impl Router for Owner {
     async fn publish(&self, proposal: Proposal) -> Result<Published, Refusal> {
         let (answer, published) = oneshot::channel();
-        let span = tracing::Span::current();
-        self.submit(Job { proposal, answer: Answer::Call(answer), span }).await?;
+        let partition = self.shared.partition(&proposal.room);
+        self.submit(Job::of_call(proposal, partition, answer)).await;
         published.await.map_err(|_| stopped())?
     }
 
     async fn delete_room(&self, room: RoomId, sender: Principal) -> Result<(), Refusal> {
-        let (answer, deleted) = oneshot::channel();
-        let command = Command::Delete { room, sender, answer };
-        self.shared.commands.send(command).await.map_err(|_| stopped())?;
-        deleted.await.map_err(|_| stopped())??;
+        let (client_message_id, content) = (Arc::from(""), Content::DeleteRoom);
+        self.publish(Proposal { room, sender, client_message_id, content }).await?;
         // The room is gone whatever comes of this; what a caller that gives up
         // or a failing store leaves is erased later.
         if let Err(error) = refresh::erase(&self.shared).await {
@@ -218,13 +315,13 @@ impl RoomsView for Owner {
 }
 
 /// The owner's task is gone: the node stops.
-fn stopped() -> Refusal {
+pub(crate) fn stopped() -> Refusal {
     Refusal::new(Reason::Draining, "the node is stopping")
 }
 
 pub(crate) fn not_owner() -> Refusal {
     Refusal::new(Reason::NotOwner, "this node does not order the room now")
-        .retry_after(std::time::Duration::from_millis(500))
+        .retry_after(Duration::from_millis(500))
 }
 
 /// Seconds since a time, for a histogram.

@@ -17,7 +17,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::owner::Job;
+use super::Job;
+use crate::refusal::Refusal;
 use crate::store::chat::{Change, PartitionState, RoomId};
 
 /// The other nodes. Called often and from everywhere: nothing here blocks.
@@ -70,7 +71,8 @@ pub struct RoomDelivery {
     /// The room.
     pub room: RoomId,
     /// Runs of framed entries, in order; their bytes are those that sessions
-    /// send.
+    /// send. None, unless the room was deleted, says that something happened
+    /// which is not in here: the room is read from the store.
     pub runs: Vec<Run>,
     /// What changed beside the log, in order.
     pub changes: Vec<Change>,
@@ -177,4 +179,12 @@ pub trait Partitions: Send + Sync + std::fmt::Debug {
     /// Tells so many sessions, picked at random, to go elsewhere: Notice MOVE
     /// with these addresses, within a jitter. Returns how many were told.
     fn move_sessions(&self, count: usize, hints: &[String], jitter: Duration) -> usize;
+
+    /// Ends every session with this refusal, after Notice DRAINING: for a node
+    /// that can serve nobody (it reaches neither the store nor the owners).
+    /// Returns how many there were; what has no sessions ends none.
+    fn turn_away(&self, why: &Refusal) -> usize {
+        let _ = why;
+        0
+    }
 }

@@ -124,6 +124,8 @@ pub fn decide(
         Content::RemoveMember { member } => remove(room, role, member),
         Content::SetRole { member, role: new } => set_role(room, role, member, *new),
         Content::Receipt(receipt) => self::receipt(sender, receipt),
+        // Deletions are no entries: [`may_delete`] decides them.
+        Content::DeleteRoom => Err(not_allowed("a room is not deleted by an entry")),
     }
 }
 
@@ -224,6 +226,7 @@ pub fn digest_of(content: &Content) -> [u8; 32] {
         }
         Content::RemoveMember { member } => digest::membership(member, None),
         Content::Receipt(receipt) => digest::receipt(receipt),
+        Content::DeleteRoom => digest::deletion(),
     }
 }
 

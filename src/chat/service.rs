@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{Content, Proposal, Published, RoomAccess, RoomsView, Router};
+use super::{Content, Proposal, Published, RoomAccess, RoomsView, Router, job};
 use crate::id;
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
@@ -27,6 +27,7 @@ use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
 use crate::store::ChatStore;
 use crate::store::chat::{RoomId, partition_of};
+use crate::traffic::deadline::Deadline;
 
 /// What is too much.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +97,9 @@ macro_rules! answer {
     ($self:ident, $request:ident, $method:ident, $about:expr) => {{
         let permit = Permit::of(&$request)?;
         AuditSubject::note(&$request, $about);
-        Ok(Response::new($self.$method(&permit, $request.into_inner()).await?))
+        let deadline = Deadline::of($request.extensions()).map(|deadline| deadline.0);
+        let answered = $self.$method(&permit, $request.into_inner());
+        Ok(Response::new(job::by(deadline, answered).await?))
     }};
 }
 

@@ -61,7 +61,12 @@ pub(crate) struct Session {
     progress: Notify,
     /// The body is gone.
     closed: AtomicBool,
+    /// The node ends it.
+    turned_away: AtomicBool,
+    /// One of the two has come.
     closing: Notify,
+    /// It was told to go elsewhere.
+    moved: AtomicBool,
     /// Ends the stream of a client that takes nothing any more.
     cut: OnceLock<Cut>,
     in_flight: AtomicUsize,
@@ -130,7 +135,9 @@ impl Session {
             waker: AtomicWaker::new(),
             progress: Notify::new(),
             closed: AtomicBool::new(false),
+            turned_away: AtomicBool::new(false),
             closing: Notify::new(),
+            moved: AtomicBool::new(false),
             cut: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
             out: Mutex::default(),
@@ -146,6 +153,37 @@ impl Session {
     /// Has the body looked at again.
     pub(crate) fn wake(&self) {
         self.waker.wake();
+    }
+
+    /// A send is under way until [`Session::settle`].
+    pub(crate) fn begin_send(&self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Tells the client to go elsewhere, once. False when it was told before, or
+    /// is gone.
+    pub(crate) fn tell_move(&self, addresses: &[String], jitter: Duration) -> bool {
+        if self.closed.load(Ordering::Acquire) || self.moved.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let text = "please go on at another node; nothing is lost";
+        self.push(departure(pb::NoticeKind::Move, addresses, jitter, text));
+        self.wake();
+        true
+    }
+
+    /// Whether it was told to go elsewhere.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.moved.load(Ordering::Acquire)
+    }
+
+    /// Ends the stream with a refusal, after Notice DRAINING.
+    pub(crate) fn turn_away(&self, why: Refusal, addresses: &[String]) {
+        let text = "the node cannot serve you now: connect again, elsewhere";
+        self.push(departure(pb::NoticeKind::Draining, addresses, Duration::ZERO, text));
+        self.end(why.into());
+        self.turned_away.store(true, Ordering::Release);
+        self.closing.notify_waiters();
     }
 
     /// The outcome of a send: its acknowledgement, or why it failed. The caller
@@ -215,11 +253,23 @@ impl Session {
 
     /// Waits until the body is gone.
     async fn closed(&self) {
+        self.closing(|session| session.closed.load(Ordering::Acquire)).await;
+    }
+
+    /// Waits until the body is gone, or is to go.
+    async fn over(&self) {
+        let over = |session: &Self| {
+            session.closed.load(Ordering::Acquire) || session.turned_away.load(Ordering::Acquire)
+        };
+        self.closing(over).await;
+    }
+
+    async fn closing(&self, holds: impl Fn(&Self) -> bool) {
         loop {
             let closing = self.closing.notified();
             tokio::pin!(closing);
             closing.as_mut().enable();
-            if self.closed.load(Ordering::Acquire) {
+            if holds(self) {
                 return;
             }
             closing.await;
@@ -312,6 +362,17 @@ impl Reader {
     pub(crate) fn wake(&self) {
         self.session.wake();
     }
+}
+
+/// A notice about the whole stream, with where to go.
+fn departure(kind: pb::NoticeKind, addresses: &[String], jitter: Duration, text: &str) -> Frame {
+    Frame::Notice(pb::Notice {
+        kind: kind.into(),
+        text: text.into(),
+        addresses: addresses.to_vec(),
+        jitter: prost_types::Duration::try_from(jitter).ok().filter(|_| !jitter.is_zero()),
+        ..pb::Notice::default()
+    })
 }
 
 fn notice(kind: pb::NoticeKind, room: &str, head: u64, text: &str) -> Frame {

@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 use super::metrics::ChatMetrics;
 use super::owner::{Committer, Owner, forget, refresh};
 use super::stream::{ChatRoute, Streams};
-use super::{FrameLimit, RoomsView, Router};
+use super::{FrameLimit, Partitions, Peers, RoomsView, Router, follower};
 use crate::config::schema;
 use crate::readiness::Readiness;
 use crate::store::{ChatStore, StoreError};
@@ -19,12 +19,14 @@ use crate::{drain, task};
 pub struct Chat {
     owner: Owner,
     streams: Arc<Streams>,
-    tasks: [AbortHandle; 3],
+    tasks: Vec<AbortHandle>,
 }
 
 impl Chat {
-    /// Takes the partitions and starts. The node is not ready (`partitions
-    /// taken`) until that is done, and again while it has to be repeated.
+    /// Starts. Without `peers` the node is alone: it takes every partition, and
+    /// is not ready (`partitions taken`) until that is done, and again while it
+    /// has to be repeated. With `peers` it owns nothing until it is told through
+    /// [`Chat::partitions`].
     #[allow(clippy::too_many_arguments)] // Called once, by the node, which has them all.
     pub async fn start(
         store: Arc<dyn ChatStore>,
@@ -35,21 +37,33 @@ impl Chat {
         drain: drain::Watch,
         readiness: &Readiness,
         frame_limit: Option<Arc<dyn FrameLimit>>,
+        peers: Option<Arc<dyn Peers>>,
     ) -> Result<Self, StoreError> {
-        let pending = Committer::pending(readiness);
-        let (owner, commands) = Owner::new(store, config, node_id, metrics);
+        let alone = peers.is_none();
+        let pending = alone.then(|| Committer::pending(readiness));
+        let (owner, commands) = Owner::new(store, config, node_id, metrics, peers);
         let shared = owner.shared();
         let committer = Committer::new(shared.clone(), commands, readiness.clone(), node_id);
-        committer.take().await?;
+        let beside = if alone {
+            committer.take().await?;
+            task::spawn("partition view", refresh(shared.clone()))
+        } else {
+            task::spawn("followed rooms", follower::care(shared.clone()))
+        };
         drop(pending);
-        let tasks = [
+        let tasks = vec![
             task::spawn("room owner", committer.run()).abort_handle(),
-            task::spawn("partition view", refresh(shared.clone())).abort_handle(),
+            beside.abort_handle(),
             task::spawn("old message ids", forget(shared.clone())).abort_handle(),
         ];
         let streams =
             Arc::new(Streams { owner: owner.clone(), max_message_bytes, drain, frame_limit });
         Ok(Self { owner, streams, tasks })
+    }
+
+    /// What the cluster tells chat. Of use only with peers.
+    pub fn partitions(&self) -> Arc<dyn Partitions> {
+        Arc::new(self.owner.clone())
     }
 
     /// Brings proposals to the rooms' owner.

@@ -55,8 +55,17 @@ impl World {
         let (drain, watch) = drain::channel();
         let readiness = Readiness::new();
         let metrics = ChatMetrics::unregistered();
-        let started =
-            Chat::start(store.clone(), &config, 65536, "n1", metrics, watch, &readiness, None);
+        let started = Chat::start(
+            store.clone(),
+            &config,
+            65536,
+            "n1",
+            metrics,
+            watch,
+            &readiness,
+            None,
+            None,
+        );
         let chat = started.await.expect("the store takes partitions");
         Self { chat, store, drain, readiness }
     }

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes};
 use prost::Message as _;
 use tonic::Status;
 
-use super::receipts;
+use super::{job, receipts};
 use crate::clock;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_response::Frame;
@@ -32,8 +32,10 @@ pub fn message(entry: &Entry) -> pb::Message {
     message.sender = entry.sender.to_string();
     message.kind = kind(entry.kind).into();
     message.committed_at = Some(clock::timestamp(entry.committed_at));
-    // The name under which a receipt was posted is the node's own.
-    if !receipts::is_key(&entry.client_message_id) {
+    // The names under which a receipt was posted, or a call was sent to another
+    // node, are the nodes' own.
+    let name = &entry.client_message_id;
+    if !receipts::is_key(name) && !job::is_call(name) {
         message.client_message_id = entry.client_message_id.to_string();
     }
     message.reply_to = entry.reply_to;

@@ -118,6 +118,7 @@ async fn start_services(
         drain.clone(),
         readiness,
         Some(Arc::new(Frames(layers.shares.clone()))),
+        None,
     )
     .await?;
     let touched = Touched::new();

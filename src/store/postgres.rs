@@ -79,6 +79,8 @@ pub struct PgStore {
     distributed: bool,
     /// How long one attempt at anything may take, connecting included.
     attempt: Duration,
+    /// How long one statement may take.
+    statement: Duration,
 }
 
 impl PgStore {
@@ -112,7 +114,8 @@ impl PgStore {
         let pools = [pool.clone(), fencing.clone()];
         task::spawn("store primary", Watch { primary, pools, place, healthy }.run(wanted));
         let attempt = connect_timeout + settings.statement_timeout * 2;
-        Ok(Self { pool, fencing, look, health, known, distributed, attempt })
+        let statement = settings.statement_timeout;
+        Ok(Self { pool, fencing, look, health, known, distributed, attempt, statement })
     }
 
     /// Whether the store is reached: false from a failed look at the addresses
@@ -156,6 +159,31 @@ impl PgStore {
         if timeout(CLOSE, closing).await.is_err() {
             tracing::warn!("a statement does not end; the store is closed under it");
         }
+    }
+
+    /// A connection outside of the pools, under a name of its own, to the server
+    /// that they use: for what must not share a transaction with them. It is
+    /// admitted as theirs are, and has their time limits.
+    pub(crate) async fn own_connection(&self, name: &str) -> Result<PgConnection, StoreError> {
+        let session = Session {
+            name: name.to_owned(),
+            purpose: Purpose::General,
+            statement_timeout: self.statement,
+        };
+        let connecting = async {
+            let mut connection = self.pool.connect_options().connect().await?;
+            session.set_up(&mut connection).await?;
+            let seen = session::look(&mut connection).await?;
+            self.known.admit(&seen)?;
+            Ok(connection)
+        };
+        let connected = timeout(self.attempt, connecting).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable("the server does not answer in time".to_owned()))
+        });
+        if connected.is_err() {
+            self.look_again();
+        }
+        connected
     }
 
     /// The connections for reading and ordinary transactions.

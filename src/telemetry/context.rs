@@ -57,7 +57,7 @@ impl TraceContext {
     }
 
     /// Of a span's context, when that is a valid one.
-    pub(super) fn of(span: &SpanContext) -> Option<Self> {
+    pub(crate) fn of(span: &SpanContext) -> Option<Self> {
         span.is_valid().then(|| Self {
             trace: u128::from_be_bytes(span.trace_id().to_bytes()),
             span: u64::from_be_bytes(span.span_id().to_bytes()),
@@ -76,7 +76,7 @@ impl TraceContext {
     }
 
     /// As the parent of a span that is made here.
-    pub(super) fn as_parent(&self) -> Context {
+    pub(crate) fn as_parent(&self) -> Context {
         let remote = SpanContext::new(
             TraceId::from_bytes(self.trace.to_be_bytes()),
             SpanId::from_bytes(self.span.to_be_bytes()),

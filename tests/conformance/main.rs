@@ -31,6 +31,21 @@ impl Sqlite {
     }
 }
 
+/// The engine of the simulations: a store is opened again by another client.
+#[cfg(feature = "fault")]
+struct Memory(simpul::store::memory::Database);
+
+#[cfg(feature = "fault")]
+impl Memory {
+    fn new() -> Self {
+        Self(simpul::store::memory::Database::new())
+    }
+
+    async fn open(&self) -> Arc<simpul::store::memory::MemoryStore> {
+        Arc::new(self.0.client())
+    }
+}
+
 /// Every case of every area, on one engine.
 macro_rules! promised_by {
     ($engine:ident, $fixture:ident) => {
@@ -102,3 +117,28 @@ macro_rules! suite {
 }
 
 promised_by!(sqlite, Sqlite);
+
+#[cfg(feature = "fault")]
+suite! {
+    memory, Memory:
+            chat {
+                partitions_are_taken_whole_and_counted,
+                what_was_appended_is_read_back,
+                a_seq_that_does_not_follow_is_refused_whole,
+                a_room_begins_once_and_with_its_first_entry,
+                a_fenced_part_is_not_kept_while_others_are,
+                keys_are_found_in_the_order_asked,
+                a_taken_key_fails_the_call,
+                keys_are_forgotten_by_age,
+                pages_are_bounded_by_entries_and_bytes,
+                a_large_append_is_kept_whole,
+                appends_from_many_callers_leave_no_gap,
+                what_was_acknowledged_is_there_when_opened_again,
+                a_deleted_room_leaves_its_id_alone,
+                deletion_is_fenced,
+                members_come_and_go_and_change,
+                members_come_in_pages,
+                rooms_of_a_member_come_in_pages,
+                titles_change,
+            }
+}

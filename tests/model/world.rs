@@ -49,12 +49,12 @@ pub(crate) struct World {
 impl World {
     /// For what must never happen.
     pub(crate) fn safety() -> Self {
-        Self { fault: Fault::None, values: 2, crashes: 0, deaths: 1, losses: 1, heals: false }
+        Self { fault: Fault::None, values: 2, crashes: 0, deaths: 1, losses: 0, heals: false }
     }
 
     /// For what must always be possible again.
     pub(crate) fn liveness() -> Self {
-        Self { values: 1, crashes: 1, deaths: 1, losses: 1, heals: true, ..Self::safety() }
+        Self { values: 1, crashes: 1, deaths: 1, losses: 0, heals: true, ..Self::safety() }
     }
 
     /// With a planted fault.

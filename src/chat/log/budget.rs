@@ -50,26 +50,26 @@ impl Budget {
 
 /// A chunk's memory. Owned by the `Bytes` that are made of it, so that it is
 /// dropped with the last slice and not before.
-pub(super) struct Counted {
-    bytes: Vec<u8>,
+pub(super) struct Counted<B: AsRef<[u8]>> {
+    bytes: B,
     budget: Arc<Budget>,
 }
 
-impl Counted {
-    pub(super) fn new(bytes: Vec<u8>, budget: Arc<Budget>) -> Self {
-        budget.alive.fetch_add(bytes.len(), Relaxed);
+impl<B: AsRef<[u8]>> Counted<B> {
+    pub(super) fn new(bytes: B, budget: Arc<Budget>) -> Self {
+        budget.alive.fetch_add(bytes.as_ref().len(), Relaxed);
         Self { bytes, budget }
     }
 }
 
-impl AsRef<[u8]> for Counted {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Counted<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref()
     }
 }
 
-impl Drop for Counted {
+impl<B: AsRef<[u8]>> Drop for Counted<B> {
     fn drop(&mut self) {
-        self.budget.alive.fetch_sub(self.bytes.len(), Relaxed);
+        self.budget.alive.fetch_sub(self.bytes.as_ref().len(), Relaxed);
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::DATA_FRAME;
 use super::budget::{Budget, Counted};
+use crate::chat::peers::Run;
 use crate::chat::wire;
 use crate::store::chat::Entry;
 
@@ -50,6 +51,33 @@ impl Chunk {
             None => (own_end, 1),
         };
         Some((self.bytes.slice(start..end), cursor + taken as u64))
+    }
+
+    /// The chunk as it goes to other nodes: the same bytes.
+    pub(crate) fn run(&self) -> Run {
+        Run { first: self.first, ends: self.ends.clone(), bytes: self.bytes.clone() }
+    }
+
+    /// The entries of a run after a cursor: the very bytes, counted. `None` when
+    /// there are none, or the run is not what it says.
+    pub(crate) fn of_run(run: &Run, cursor: u64, budget: &Arc<Budget>) -> Option<Chunk> {
+        let ascending = run.ends.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
+        let whole = run.ends.last().map(|end| *end as usize) == Some(run.bytes.len());
+        if !ascending || !whole || run.first == 0 || run.bytes.is_empty() {
+            return None;
+        }
+        let known = usize::try_from((cursor + 1).saturating_sub(run.first)).ok()?;
+        let start = match known.checked_sub(1) {
+            Some(before) => *run.ends.get(before)?,
+            None => 0,
+        };
+        let ends: Vec<u32> = run.ends.get(known..)?.iter().map(|end| end - start).collect();
+        if ends.is_empty() {
+            return None;
+        }
+        let bytes = Counted::new(run.bytes.slice(start as usize..), budget.clone());
+        let first = run.first.saturating_add(known as u64);
+        Some(Chunk { first, ends, bytes: Bytes::from_owner(bytes) })
     }
 
     /// One chunk of several that follow each other. `None` for none.

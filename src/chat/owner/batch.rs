@@ -7,11 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Answer, Job, Room, not_owner};
-use crate::chat::Published;
+use super::{Room, not_owner};
 use crate::chat::log::{Budget, Chunk, Frames};
 use crate::chat::rules::{self, Decision, Limits, RoomState};
-use crate::chat::session::Session;
+use crate::chat::{Job, Published, job};
 use crate::refusal::{Reason, Refusal};
 use crate::store::chat::{
     Change, Entry, KeyName, KeyRecord, NewEntry, NewKey, PartitionAppend, RoomId,
@@ -38,6 +37,10 @@ struct Working {
     /// A copy of the state once the group changes more than the head.
     changed: Option<RoomState>,
     frames: Option<Frames>,
+    /// What the group changes beside the log, in order.
+    changes: Vec<Change>,
+    /// The traces of entries whose senders are traced, by seq.
+    traces: Vec<(u64, String)>,
 }
 
 /// A decided proposal.
@@ -65,10 +68,16 @@ pub(super) struct RoomChange {
     pub(super) id: RoomId,
     /// Its partition.
     pub(super) partition: u16,
+    /// The epoch under which it was committed.
+    pub(super) epoch: u64,
     /// Its state, if more than the head changed.
     pub(super) state: Option<RoomState>,
     /// The new entries, framed.
     pub(super) chunks: Vec<Chunk>,
+    /// What changed beside the log, in order.
+    pub(super) changes: Vec<Change>,
+    /// The traces of new entries, by seq.
+    pub(super) traces: Vec<(u64, String)>,
 }
 
 /// A group.
@@ -102,7 +111,9 @@ impl<'a> Batch<'a> {
             Known::Room(room) => room.head(),
             Known::Missing | Known::Deleted => 0,
         };
-        let working = Working { known, partition, epoch, head, changed: None, frames: None };
+        let (changed, frames) = (None, None);
+        let (changes, traces) = (Vec::new(), Vec::new());
+        let working = Working { known, partition, epoch, head, changed, frames, changes, traces };
         self.rooms.insert(id, working);
     }
 
@@ -161,6 +172,9 @@ impl<'a> Batch<'a> {
             committed_at: self.committed_at,
         };
         frames.push(&entry);
+        if let Some(traceparent) = job.traceparent() {
+            working.traces.push((working.head, traceparent));
+        }
         let published =
             Published { seq: working.head, committed_at: self.committed_at, redactions };
         let key = name.map(|name| {
@@ -210,8 +224,16 @@ impl<'a> Batch<'a> {
                     Known::Room(room) => Some(room),
                     Known::Missing | Known::Deleted => None,
                 };
-                let (partition, state) = (working.partition, working.changed);
-                Some(RoomChange { room, id, partition, state, chunks })
+                Some(RoomChange {
+                    room,
+                    id,
+                    partition: working.partition,
+                    epoch: working.epoch,
+                    state: working.changed,
+                    chunks,
+                    changes: working.changes,
+                    traces: working.traces,
+                })
             })
             .collect()
     }
@@ -221,26 +243,25 @@ impl<'a> Batch<'a> {
         self.decided.into_iter().map(|decided| decided.job).collect()
     }
 
-    /// Answers everybody; gives the sessions that are to be woken.
-    pub(super) fn answer(self) -> Vec<Arc<Session>> {
-        self.decided.into_iter().filter_map(|decided| answer(decided.job, decided.result)).collect()
+    /// It is not known whether the partition's part was kept. What has a name is
+    /// safe to send again: its senders are told as if nothing had been.
+    pub(super) fn doubt(&mut self, partition: u16, why: &Refusal) {
+        self.fail(partition, why);
+        for decided in &mut self.decided {
+            if decided.rests_on == Some(partition) && decided.job.is_named() {
+                decided.result = Err(not_owner());
+            }
+        }
+    }
+
+    /// The jobs with their outcomes, in their order.
+    pub(super) fn into_outcomes(self) -> impl Iterator<Item = (Job, Outcome)> {
+        self.decided.into_iter().map(|decided| (decided.job, decided.result))
     }
 }
 
-/// Answers one proposal; gives the session that is to be woken.
-pub(super) fn answer(job: Job, result: Result<Published, Refusal>) -> Option<Arc<Session>> {
-    match job.answer {
-        Answer::Call(call) => {
-            // The caller may have gone.
-            let _ = call.send(result);
-            None
-        }
-        Answer::Session(session) => {
-            session.settle(&job.proposal, result);
-            Some(session)
-        }
-    }
-}
+/// What became of a job.
+pub(super) type Outcome = Result<Published, Refusal>;
 
 /// The name under which the proposal is remembered.
 pub(super) fn key_name(job: &Job) -> Option<KeyName> {
@@ -264,7 +285,9 @@ impl Working {
             }
             (None, Known::Missing | Known::Deleted) => false,
         };
-        if !member {
+        // The node's own name says that this very call is sent again; it may be
+        // what ended the membership.
+        if !member && !job::is_call(&job.proposal.client_message_id) {
             return Err(Refusal::not_found("room"));
         }
         if rules::digest_of(&job.proposal.content) == taken.digest {
@@ -315,6 +338,7 @@ impl Working {
         if let Some(state) = &mut self.changed {
             state.apply(change);
         }
+        self.changes.push(change.clone());
         Ok(())
     }
 }

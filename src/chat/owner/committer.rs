@@ -1,5 +1,6 @@
 //! The owner's task: groups, commits, and what follows a failed one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -7,14 +8,15 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
-use super::batch::{self, Batch, RoomChange};
+use super::batch::{Batch, Outcome};
+use super::finish::{self, Commit};
 use super::load::open;
-use super::memory::{fenced, forget, keep_budget};
+use super::memory::{fenced, forget, give_up, keep_budget};
 use super::prepare::prepare;
-use super::{Command, Job, Room, Shared, not_owner, now, seconds_since};
-use crate::chat::rules::{self, Limits};
-use crate::chat::{Content, Published};
-use crate::principal::Principal;
+use super::{Command, Room, Shared, not_owner, now, seconds_since};
+use crate::chat::peers::Released;
+use crate::chat::rules::Limits;
+use crate::chat::{Content, Job};
 use crate::readiness::{Guard, Readiness};
 use crate::refusal::{Reason, Refusal};
 use crate::store::StoreError;
@@ -30,6 +32,9 @@ const GROUP_BYTES: usize = 1024 * 1024;
 /// How long groups are looked up after one was refused: who sends again what
 /// was sent, after a lost connection say, does so many times.
 const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// How many rooms are read at once when they are brought back.
+const RESUMED: usize = 32;
 
 /// How often memory is looked after.
 const CARE: Duration = Duration::from_secs(1);
@@ -50,6 +55,8 @@ pub(crate) struct Committer {
     committed_at: i64,
     /// Until then the store is asked for client message ids beforehand.
     look_up_until: Duration,
+    /// Rooms that wait to be brought back, a few between two groups.
+    resuming: VecDeque<Arc<Room>>,
 }
 
 /// What one turn of the task does.
@@ -58,12 +65,19 @@ struct Turn {
     jobs: Vec<Job>,
     bytes: usize,
     opens: Vec<(RoomId, OpenAnswer)>,
-    /// After the jobs.
-    delete: Option<(RoomId, Principal, DeleteAnswer)>,
+    /// After the jobs, and nothing after it: what goes into no group.
+    last: Option<Last>,
+}
+
+/// What ends a turn.
+#[derive(Debug)]
+enum Last {
+    Delete(Box<Job>),
+    Release(u16, tokio::sync::oneshot::Sender<Option<Released>>),
+    Resume(u16),
 }
 
 type OpenAnswer = tokio::sync::oneshot::Sender<Result<Option<Arc<Room>>, Refusal>>;
-type DeleteAnswer = tokio::sync::oneshot::Sender<Result<(), Refusal>>;
 
 impl Committer {
     pub(crate) fn new(
@@ -82,6 +96,7 @@ impl Committer {
             limits,
             committed_at: 0,
             look_up_until: Duration::ZERO,
+            resuming: VecDeque::new(),
         }
     }
 
@@ -104,18 +119,25 @@ impl Committer {
         let mut care = tokio::time::interval(CARE);
         care.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let first = tokio::select! {
+            if !self.resuming.is_empty() {
+                if let Ok(first) = self.commands.try_recv() {
+                    let turn = self.gather(first);
+                    self.turn(turn).await;
+                }
+                self.resume_some().await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                _ = care.tick() => self.care().await,
                 command = self.commands.recv() => match command {
-                    Some(command) => command,
+                    Some(command) => {
+                        let turn = self.gather(command);
+                        self.turn(turn).await;
+                    }
                     None => return,
                 },
-                _ = care.tick() => {
-                    self.care().await;
-                    continue;
-                }
-            };
-            let turn = self.gather(first);
-            self.turn(turn).await;
+            }
         }
     }
 
@@ -140,12 +162,66 @@ impl Committer {
             }
         });
         join_all(opens).await;
-        if !turn.jobs.is_empty() {
-            self.commit(turn.jobs).await;
+        let mut done = Vec::new();
+        let mut jobs = turn.jobs;
+        if self.shared.peers.is_some() {
+            done.extend(jobs.iter().map(|job| job.partition));
+            jobs = self.ours(jobs);
         }
-        if let Some((room, sender, answer)) = turn.delete {
-            let _ = answer.send(self.delete(&room, &sender).await);
+        if !jobs.is_empty() {
+            self.commit(jobs).await;
         }
+        match turn.last {
+            Some(Last::Delete(job)) => {
+                done.push(job.partition);
+                for job in self.ours(vec![*job]) {
+                    let outcome = self.delete(&job).await;
+                    finish::answer(&self.shared, [(job, outcome)]);
+                }
+            }
+            Some(Last::Release(partition, answer)) => {
+                let _ = answer.send(self.release(partition));
+            }
+            Some(Last::Resume(partition)) => {
+                let rooms = self.shared.all_rooms().into_iter();
+                self.resuming.extend(rooms.filter(|room| room.partition() == partition));
+            }
+            None => {}
+        }
+        done.into_iter().for_each(|partition| self.shared.dequeue(partition));
+    }
+
+    /// The jobs that are decided here. This node's own others go on: to whoever
+    /// owns their partition, and behind those that wait with the peers.
+    fn ours(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let Some(peers) = &self.shared.peers else { return jobs };
+        let mut elsewhere: Vec<u16> = Vec::new();
+        let mut ours = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let partition = job.partition;
+            let owned = self.shared.view.epoch(partition).is_some();
+            if job.is_brought() && !owned {
+                job.answer(Err(not_owner()));
+            } else if !job.is_brought()
+                && (!owned || elsewhere.contains(&partition) || peers.waits(partition))
+            {
+                elsewhere.push(partition);
+                finish::pass_on(peers, job);
+            } else {
+                ours.push(job);
+            }
+        }
+        ours
+    }
+
+    /// No append is under way: what is handed in from now on goes elsewhere.
+    fn release(&self, partition: u16) -> Option<Released> {
+        let position = self.shared.view.position(partition)?;
+        let (epoch, reached) = (position.epoch, position.commit_no);
+        let follower = &self.shared.follower;
+        follower
+            .take_over(&self.shared, partition, Some(epoch), reached)
+            .then_some(Released { epoch })
     }
 
     /// Most client message ids are new, and the store refuses a group with one
@@ -174,10 +250,10 @@ impl Committer {
 
         let parts = batch.take_parts();
         if parts.is_empty() {
-            batch.answer().iter().for_each(|session| session.wake());
+            finish::answer(&shared, batch.into_outcomes());
             return None;
         }
-        let partitions: Vec<u16> = parts.iter().map(|part| part.partition).collect();
+        let appends: Vec<_> = parts.iter().map(|part| (part.partition, part.epoch)).collect();
         let entries: usize = parts.iter().map(|part| part.entries.len()).sum();
         let began = Instant::now();
         let appended = shared.store.append(parts).instrument(span).await;
@@ -185,57 +261,69 @@ impl Committer {
         shared.metrics.batch_entries.observe(entries as f64);
         match appended {
             Ok(results) => {
-                for (partition, _) in partitions
-                    .into_iter()
-                    .zip(results)
-                    .filter(|(_, result)| *result == Appended::Fenced)
-                {
-                    batch.fail(partition, &not_owner());
-                    fenced(&shared, partition);
+                let mut commits = Vec::with_capacity(results.len());
+                for ((partition, epoch), result) in appends.into_iter().zip(results) {
+                    match result {
+                        Appended::Committed { commit_no } => {
+                            commits.push(Commit { partition, epoch, commit_no });
+                        }
+                        Appended::Fenced => {
+                            batch.fail(partition, &not_owner());
+                            fenced(&shared, partition, epoch);
+                        }
+                    }
                 }
-                finish(&shared, batch);
+                finish::finish(&shared, batch, &commits);
             }
             Err(StoreError::Conflict(_)) if !look_up => return Some(batch.into_jobs()),
             Err(error) => {
                 tracing::error!(%error, entries, "an append failed; its outcome is not known");
-                shared.metrics.unknown_outcomes.inc();
-                let why = Refusal::from(error);
-                partitions.into_iter().for_each(|partition| batch.fail(partition, &why));
-                // Nobody may read or write before the heads are known again.
-                forget(&shared);
-                batch.answer().iter().for_each(|session| session.wake());
-                self.recover().await;
+                self.unknown(batch, &appends, &Refusal::from(error)).await;
             }
         }
         None
     }
 
-    async fn delete(&mut self, id: &RoomId, sender: &Principal) -> Result<(), Refusal> {
+    /// Nobody may read or write before the heads are known again.
+    async fn unknown(&mut self, mut batch: Batch<'_>, appends: &[(u16, u64)], why: &Refusal) {
         let shared = self.shared.clone();
-        let partition = shared.partition(id);
+        shared.metrics.unknown_outcomes.inc();
+        if shared.peers.is_some() {
+            for (partition, epoch) in appends {
+                batch.doubt(*partition, why);
+                give_up(&shared, *partition, *epoch);
+            }
+            return finish::answer(&shared, batch.into_outcomes());
+        }
+        appends.iter().for_each(|(partition, _)| batch.fail(*partition, why));
+        forget(&shared);
+        finish::answer(&shared, batch.into_outcomes());
+        self.recover().await;
+    }
+
+    async fn delete(&mut self, job: &Job) -> Outcome {
+        let shared = self.shared.clone();
+        let partition = job.partition;
         let epoch = shared.view.epoch(partition).ok_or_else(not_owner)?;
-        let room = open(&shared, id).await?;
-        rules::may_delete(
-            room.as_ref().and_then(|room| room.lock().state.clone()).as_ref(),
-            sender,
-        )?;
-        match shared.store.delete_room(partition, epoch, id).await {
-            Ok(Appended::Committed { .. }) => {
-                shared.rooms().remove(id);
-                if let Some(room) = room {
-                    let readers = room.readers();
-                    room.end();
-                    readers.iter().for_each(|reader| reader.wake());
-                }
-                Ok(())
+        let Some(room) = finish::to_delete(&shared, job).await? else {
+            return Ok(finish::NOTHING);
+        };
+        match shared.store.delete_room(partition, epoch, room.id()).await {
+            Ok(Appended::Committed { commit_no }) => {
+                finish::deleted(&shared, &room, &Commit { partition, epoch, commit_no });
+                Ok(finish::NOTHING)
             }
             Ok(Appended::Fenced) => {
-                fenced(&shared, partition);
+                fenced(&shared, partition, epoch);
                 Err(not_owner())
             }
             Err(error) => {
                 tracing::error!(%error, "a deletion failed; its outcome is not known");
                 shared.metrics.unknown_outcomes.inc();
+                if shared.peers.is_some() {
+                    give_up(&shared, partition, epoch);
+                    return Err(if job.is_named() { not_owner() } else { error.into() });
+                }
                 forget(&shared);
                 self.recover().await;
                 Err(error.into())
@@ -270,25 +358,55 @@ impl Committer {
 
     /// Brings suspended rooms that somebody reads back. One that cannot be read
     /// stays suspended until the next time.
-    async fn resume(&self) {
-        let shared = &self.shared;
-        for room in shared.all_rooms().into_iter().filter(|room| room.is_suspended()) {
-            if shared.view.epoch(room.partition()).is_none() {
-                continue;
-            }
-            if let Err(refusal) = open(shared, room.id()).await {
-                tracing::warn!(reason = refusal.reason.as_str(), "a room stays suspended");
-            }
+    async fn resume(&mut self) {
+        let suspended = self.suspended();
+        self.resuming.extend(suspended);
+        while !self.resuming.is_empty() {
+            self.resume_some().await;
         }
     }
 
-    /// Memory: suspended rooms come back, idle ones go, the budget is kept.
-    async fn care(&self) {
-        self.resume().await;
+    fn suspended(&self) -> Vec<Arc<Room>> {
+        let mut rooms = self.shared.all_rooms();
+        rooms.retain(|room| room.is_suspended());
+        rooms
+    }
+
+    /// Brings a few back.
+    async fn resume_some(&mut self) {
         let shared = &self.shared;
-        let idle = now().checked_sub(shared.config.idle_room);
-        if let Some(before) = idle {
-            shared.rooms().retain(|_, room| !room.retire(Some(before)));
+        let mut some = Vec::new();
+        while let Some(room) = self.resuming.pop_front() {
+            if room.is_suspended() && shared.view.epoch(room.partition()).is_some() {
+                some.push(room);
+            }
+            if some.len() == RESUMED {
+                break;
+            }
+        }
+        join_all(some.iter().map(|room| async move {
+            if let Err(refusal) = open(shared, room.id()).await {
+                tracing::warn!(reason = refusal.reason.as_str(), "a room stays suspended");
+            }
+        }))
+        .await;
+    }
+
+    /// Memory: suspended rooms come back, idle ones go, the budget is kept.
+    async fn care(&mut self) {
+        if self.shared.peers.is_some() {
+            let suspended = self.suspended();
+            self.resuming.extend(suspended);
+        } else {
+            self.resume().await;
+        }
+        let shared = &self.shared;
+        if let Some(before) = now().checked_sub(shared.config.idle_room) {
+            // Followed rooms are the follower's to let go of.
+            let ours = |room: &Room| {
+                shared.peers.is_none() || shared.view.epoch(room.partition()).is_some()
+            };
+            shared.rooms().retain(|_, room| !ours(room) || !room.retire(Some(before)));
         }
         keep_budget(shared);
     }
@@ -297,19 +415,23 @@ impl Committer {
 impl Turn {
     fn add(&mut self, command: Command) {
         match command {
+            Command::Publish(job) if matches!(job.proposal.content, Content::DeleteRoom) => {
+                self.last = Some(Last::Delete(Box::new(job)));
+            }
             Command::Publish(job) => {
                 self.bytes += size(&job.proposal.content);
                 self.jobs.push(job);
             }
             Command::Open { room, answer } => self.opens.push((room, answer)),
-            Command::Delete { room, sender, answer } => {
-                self.delete = Some((room, sender, answer));
+            Command::Release { partition, answer } => {
+                self.last = Some(Last::Release(partition, answer));
             }
+            Command::Resume { partition } => self.last = Some(Last::Resume(partition)),
         }
     }
 
     fn is_full(&self) -> bool {
-        self.delete.is_some()
+        self.last.is_some()
             || self.bytes >= GROUP_BYTES
             || self.jobs.len() + self.opens.len() >= GROUP
     }
@@ -341,42 +463,9 @@ fn refuse(command: Command) {
             .retry_after(Duration::from_secs(1))
     };
     match command {
-        Command::Publish(job) => {
-            let refused: Result<Published, Refusal> = Err(why());
-            if let Some(session) = batch::answer(job, refused) {
-                session.wake();
-            }
-        }
+        Command::Publish(job) => job.answer(Err(why())),
         Command::Open { answer, .. } => drop(answer.send(Err(why()))),
-        Command::Delete { answer, .. } => drop(answer.send(Err(why()))),
-    }
-}
-
-/// A commit is durable: memory first, then answers, then everybody is woken.
-fn finish(shared: &Arc<Shared>, mut batch: Batch<'_>) {
-    let at = now();
-    let mut touched = Vec::new();
-    for RoomChange { room, id, partition, state, chunks } in batch.take_changes() {
-        let room = match (room, &state) {
-            (Some(room), _) => room,
-            (None, Some(created)) => {
-                let empty = rules::RoomState { head: 0, ..created.clone() };
-                let room = Room::new(empty, partition, &shared.config, &shared.budget, at);
-                let room = Arc::new(room);
-                shared.rooms().insert(id, room.clone());
-                room
-            }
-            // A room begins with a change.
-            (None, None) => continue,
-        };
-        let before = room.readers();
-        room.commit(state, chunks, at);
-        touched.push(before);
-    }
-    let answered = batch.answer();
-    touched.iter().for_each(|readers| readers.iter().for_each(|reader| reader.wake()));
-    answered.iter().for_each(|session| session.wake());
-    if shared.budget.excess() > 0 {
-        keep_budget(shared);
+        Command::Release { answer, .. } => drop(answer.send(None)),
+        Command::Resume { .. } => {}
     }
 }

@@ -1,10 +1,11 @@
-//! Rooms brought into memory. Only the owner's task does it.
+//! Rooms brought into memory by the owner's task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::batch::Known;
 use super::{Room, Shared, not_owner, now};
+use crate::chat::log::{Chunk, Frames};
 use crate::chat::rules::RoomState;
 use crate::refusal::Refusal;
 use crate::store::StoreError;
@@ -15,7 +16,7 @@ const MEMBERS: u32 = 1000;
 
 /// What the store has of a room.
 #[derive(Debug)]
-enum Loaded {
+pub(crate) enum Loaded {
     /// As its entries made it.
     Live(RoomState),
     /// There is none.
@@ -24,10 +25,15 @@ enum Loaded {
     Deleted,
 }
 
-/// Reads a room with all its members. Several reads show one state, because
-/// nobody but the caller appends to the room meanwhile.
-async fn load(shared: &Shared, room: &RoomId) -> Result<Loaded, StoreError> {
-    let partition = shared.partition(room);
+/// Reads a room with all its members. Several reads show one state when nobody
+/// but the caller appends to the room meanwhile. Otherwise its members may be
+/// newer than its head: the changes up to them, applied again in order, make
+/// the same members.
+pub(crate) async fn load(
+    shared: &Shared,
+    partition: u16,
+    room: &RoomId,
+) -> Result<Loaded, StoreError> {
     let Some(record) = shared.store.room(partition, room).await? else {
         return Ok(Loaded::Missing);
     };
@@ -63,7 +69,7 @@ pub(super) async fn know(shared: &Shared, id: &RoomId) -> Result<(u16, u64, Know
     let epoch = shared.view.epoch(partition).ok_or_else(not_owner)?;
     let known = match shared.in_memory(id).filter(|room| !room.is_suspended()) {
         Some(room) => Known::Room(room),
-        None => bring(shared, id).await?,
+        None => bring(shared, partition, epoch, id).await?,
     };
     Ok((partition, epoch, known))
 }
@@ -77,26 +83,33 @@ pub(super) async fn open(shared: &Shared, id: &RoomId) -> Result<Option<Arc<Room
 }
 
 /// Reads a room that is not in memory, or suspended there.
-async fn bring(shared: &Shared, id: &RoomId) -> Result<Known, Refusal> {
-    let loaded = load(shared, id).await?;
-    // Looked for after the read: another future of this task may have put it.
-    let present = shared.in_memory(id);
-    let (state, absent) = match loaded {
+async fn bring(shared: &Shared, partition: u16, epoch: u64, id: &RoomId) -> Result<Known, Refusal> {
+    let (state, absent) = match load(shared, partition, id).await? {
         Loaded::Live(state) => (Some(state), None),
         Loaded::Missing => (None, Some(Known::Missing)),
         Loaded::Deleted => (None, Some(Known::Deleted)),
     };
+    let more = match (&state, shared.in_memory(id)) {
+        (Some(state), Some(room)) => missing(shared, &room, state.head).await,
+        _ => Vec::new(),
+    };
+    // What was read is right only if nobody else owned it meanwhile.
+    let _cell = shared.follower.lock(partition);
+    if shared.view.epoch(partition) != Some(epoch) {
+        return Err(not_owner());
+    }
+    // Looked for after the read: another future of this task may have put it.
+    let present = shared.in_memory(id);
     let room = match (present, state) {
         (Some(room), state) => {
             if room.is_suspended() {
                 let readers = room.readers();
-                room.resume(state);
+                room.resume(state, more, now());
                 readers.iter().for_each(|reader| reader.wake());
             }
             room
         }
         (None, Some(state)) => {
-            let partition = shared.partition(id);
             let room = Room::new(state, partition, &shared.config, &shared.budget, now());
             let room = Arc::new(room);
             shared.rooms().insert(id.clone(), room.clone());
@@ -110,5 +123,26 @@ async fn bring(shared: &Shared, id: &RoomId) -> Result<Known, Refusal> {
             Ok(absent)
         }
         None => Ok(Known::Room(room)),
+    }
+}
+
+/// The entries between a log in memory that is right but ended early, and the
+/// head: so that its readers go on where they are. None when they are many.
+async fn missing(shared: &Shared, room: &Room, head: u64) -> Vec<Chunk> {
+    let after = room.head();
+    let count = head.saturating_sub(after);
+    let limit = u32::try_from(count).unwrap_or(u32::MAX);
+    if shared.peers.is_none() || limit == 0 || limit > shared.config.page_entries {
+        return Vec::new();
+    }
+    let bytes = shared.config.room_tail_bytes;
+    match shared.store.entries(room.partition(), room.id(), after, limit, bytes).await {
+        Ok(entries) if entries.len() as u64 == count => {
+            let mut frames = Frames::after(after, &shared.budget);
+            entries.iter().for_each(|entry| frames.push(entry));
+            frames.finish()
+        }
+        // Readers behind the tail read them by themselves.
+        Ok(_) | Err(_) => Vec::new(),
     }
 }

@@ -4,12 +4,25 @@ use std::sync::Arc;
 
 use super::{Room, Shared};
 
-/// Somebody else owns the partition: its rooms halt.
-pub(super) fn fenced(shared: &Shared, partition: u16) {
-    tracing::error!(partition, "the partition was taken by another owner");
+/// Somebody else owns the partition: its rooms halt, or are followed.
+pub(super) fn fenced(shared: &Shared, partition: u16, epoch: u64) {
     shared.metrics.fenced.inc();
+    if shared.peers.is_some() {
+        tracing::warn!(partition, epoch, "the partition was taken by another node");
+        return give_up(shared, partition, epoch);
+    }
+    tracing::error!(partition, "the partition was taken by another owner");
     shared.view.lose(partition);
     shared.rooms().retain(|_, room| room.partition() != partition || !suspend(room));
+}
+
+/// The partition is ours no more under this epoch: its rooms are followed, and
+/// the peers are told.
+pub(super) fn give_up(shared: &Shared, partition: u16, epoch: u64) {
+    shared.follower.take_over(shared, partition, Some(epoch), 0);
+    if let Some(peers) = &shared.peers {
+        peers.lost(partition, epoch);
+    }
 }
 
 /// Nothing in memory may be relied on.
@@ -26,7 +39,7 @@ fn suspend(room: &Arc<Room>) -> bool {
 
 /// Cuts the least used rooms down until the budget is kept, as far as that can
 /// be: what HTTP/2 holds is not ours to drop.
-pub(super) fn keep_budget(shared: &Shared) {
+pub(crate) fn keep_budget(shared: &Shared) {
     let rooms = shared.all_rooms();
     if shared.budget.excess() > 0 {
         let mut by_use: Vec<_> = rooms.iter().map(|room| (room.used(), room)).collect();

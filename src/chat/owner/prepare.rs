@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures_util::future::join_all;
 
+use super::Shared;
 use super::batch::{Batch, key_name};
 use super::load::know;
-use super::{Job, Shared};
+use crate::chat::Job;
 use crate::refusal::Refusal;
 use crate::store::chat::{KeyName, RoomId};
 
@@ -28,16 +29,16 @@ pub(super) async fn prepare(
     let asked = jobs.iter().filter(|job| look_up && !no_room.contains_key(&job.proposal.room));
     for job in asked {
         if let Some(name) = key_name(job) {
-            names.entry(shared.partition(&job.proposal.room)).or_default().push(name);
+            names.entry(job.partition).or_default().push(name);
         }
     }
     let no_keys = keys(shared, batch, names).await;
     let mut ready = Vec::with_capacity(jobs.len());
     for job in jobs {
         let room = &job.proposal.room;
-        let refusal = no_room.get(room).or_else(|| {
-            if no_keys.is_empty() { None } else { no_keys.get(&shared.partition(room)) }
-        });
+        let refusal = no_room
+            .get(room)
+            .or_else(|| if no_keys.is_empty() { None } else { no_keys.get(&job.partition) });
         match refusal.cloned() {
             Some(refusal) => batch.refuse(job, refusal),
             None => ready.push(job),

@@ -42,11 +42,7 @@ pub(crate) async fn confirm(shared: &Shared) {
             return;
         }
     }
-    if shared.view.take_halted() {
-        for room in shared.all_rooms() {
-            room.readers().iter().for_each(|reader| reader.wake());
-        }
-    }
+    shared.wake_halted();
 }
 
 /// Forgets what is not kept any longer, for ever.

@@ -4,7 +4,7 @@
 //! hold the lock briefly and never while they wait for anything. Order of
 //! locks: a session's `reading`, then a room, then a session's `out`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::chat::log::{Budget, Chunk, DATA_FRAME, Feed, Pages, Slice, Tail};
 use crate::chat::rules::RoomState;
 use crate::chat::session::Reader;
 use crate::principal::Principal;
-use crate::store::chat::{RoomId, RoomRole};
+use crate::store::chat::{Change, RoomId, RoomRole};
 
 /// How soon those who wait for other readers look again.
 pub(crate) const HOLD: Duration = Duration::from_millis(10);
@@ -27,6 +27,12 @@ pub(crate) struct Room {
     partition: u16,
     /// The newest entry that readers may have, to be looked at without the lock.
     head: AtomicU64,
+    /// While another node owns it: everything that its owner committed is known
+    /// to come over a link. Changed by the follower, under its lock.
+    linked: AtomicBool,
+    /// While another node owns it: as of when the store was last seen to have no
+    /// more than what is here; microseconds of the boot clock, 0 for never.
+    as_of: AtomicU64,
     page_entries: u32,
     inner: Mutex<Inner>,
 }
@@ -92,6 +98,8 @@ impl Room {
             id: state.room.clone(),
             partition,
             head: AtomicU64::new(state.head),
+            linked: AtomicBool::new(false),
+            as_of: AtomicU64::new(0),
             page_entries: sizes.page_entries,
             inner: Mutex::new(Inner {
                 tail: Tail::new(state.head, sizes.room_tail_bytes, budget.clone()),
@@ -117,6 +125,25 @@ impl Room {
     /// The newest entry that readers may have.
     pub(crate) fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
+    }
+
+    /// Whether a link brings everything.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.linked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_linked(&self, linked: bool) {
+        self.linked.store(linked, Ordering::Release);
+    }
+
+    /// As of when the store was last seen to have no more.
+    pub(crate) fn as_of(&self) -> u64 {
+        self.as_of.load(Ordering::Acquire)
+    }
+
+    /// It has all that the store had at this time.
+    pub(crate) fn prove(&self, as_of: u64) {
+        self.as_of.fetch_max(as_of, Ordering::AcqRel);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -268,6 +295,30 @@ impl Room {
         }
     }
 
+    /// Puts what another node committed into the log, with what it changed. False
+    /// when it does not follow what is here: nothing is taken then.
+    pub(crate) fn extend(&self, chunks: Vec<Chunk>, changes: &[Change], now: Duration) -> bool {
+        let mut inner = self.lock();
+        let fits = chunks.first().is_none_or(|first| first.first() == inner.tail.head() + 1);
+        if inner.state.is_none() || !fits || !inner.tail.append(chunks, now) {
+            return false;
+        }
+        let head = inner.tail.head();
+        // What nobody reads leaves memory, however much is written to it.
+        if !inner.readers.is_empty() {
+            inner.used = now;
+        }
+        if let Some(state) = &mut inner.state {
+            changes.iter().for_each(|change| state.apply(change));
+            state.head = head;
+        }
+        if !changes.is_empty() {
+            Self::check_readers(&mut inner);
+        }
+        self.head.store(head, Ordering::Release);
+        true
+    }
+
     /// What is in memory may be wrong: forgets it, and halts the readers.
     pub(crate) fn suspend(&self) {
         let mut inner = self.lock();
@@ -277,14 +328,33 @@ impl Room {
         inner.tail.reset(head);
     }
 
-    /// Goes on from what the store has; `None` when the room is no more.
-    pub(crate) fn resume(&self, state: Option<RoomState>) {
+    /// Halts the readers until [`Room::resume`]. The log in memory is right, but
+    /// there may be more.
+    pub(crate) fn pause(&self) {
+        self.lock().state = None;
+    }
+
+    /// Goes on from what the store has; `None` when the room is no more. `more`
+    /// are the entries up to there that were not here; without them the log
+    /// begins anew where memory ended before.
+    pub(crate) fn resume(&self, state: Option<RoomState>, more: Vec<Chunk>, now: Duration) {
         let Some(state) = state else { return self.end() };
         let mut inner = self.lock();
-        inner.tail.reset(state.head);
+        let follows = more.first().is_some_and(|first| first.first() == inner.tail.head() + 1);
+        if follows {
+            inner.tail.append(more, now);
+        }
+        if inner.tail.head() != state.head {
+            inner.tail.reset(state.head);
+        }
         self.head.store(state.head, Ordering::Release);
         inner.state = Some(state);
         Self::check_readers(&mut inner);
+    }
+
+    /// Whether anybody reads it.
+    pub(crate) fn is_read(&self) -> bool {
+        !self.lock().readers.is_empty()
     }
 
     /// The room is deleted: ends every reader.

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::chat::peers::Position;
 use crate::clock;
 use crate::store::chat::PartitionState;
 
@@ -22,6 +23,8 @@ struct Partition {
     /// When the last read that confirmed this began: microseconds of the boot
     /// clock; 0 for never.
     confirmed: AtomicU64,
+    /// Everything up to this commit is in memory, and was given to the peers.
+    commit_no: AtomicU64,
 }
 
 /// The node's view of its partitions.
@@ -56,9 +59,34 @@ impl View {
         for state in taken {
             if let Some(place) = self.partitions.get(usize::from(state.partition)) {
                 place.confirmed.store(micros(began), Ordering::Release);
+                place.commit_no.store(state.commit_no, Ordering::Release);
                 place.epoch.store(state.epoch, Ordering::Release);
             }
         }
+    }
+
+    /// A commit under this epoch is in memory and was given to the peers.
+    pub(crate) fn committed(&self, partition: u16, epoch: u64, commit_no: u64) {
+        if self.epoch(partition) == Some(epoch)
+            && let Some(place) = self.partitions.get(usize::from(partition))
+        {
+            place.commit_no.fetch_max(commit_no, Ordering::AcqRel);
+        }
+    }
+
+    /// How far a partition of ours is; `None` for others.
+    pub(crate) fn position(&self, partition: u16) -> Option<Position> {
+        let place = self.partitions.get(usize::from(partition))?;
+        let commit_no = place.commit_no.load(Ordering::Acquire);
+        let epoch = self.epoch(partition)?;
+        Some(Position { partition, epoch, commit_no })
+    }
+
+    /// When the partition was last known to be ours, microseconds of the boot
+    /// clock; 0 for never.
+    pub(crate) fn confirmed(&self, partition: u16) -> u64 {
+        let place = self.partitions.get(usize::from(partition));
+        place.map_or(0, |place| place.confirmed.load(Ordering::Acquire))
     }
 
     /// The partition is no longer ours.
@@ -98,7 +126,7 @@ impl View {
         let confirmed = place.confirmed.load(Ordering::Acquire);
         // A confirmation may cross a loss: the epoch has the last word.
         let ours = place.epoch.load(Ordering::Acquire) != 0;
-        ours && confirmed != 0 && micros(now).saturating_sub(confirmed) <= micros(FRESH)
+        ours && is_fresh(confirmed, now)
     }
 
     /// A reader stops until the view is fresh. True for the first of a time.
@@ -112,8 +140,13 @@ impl View {
     }
 }
 
+/// Whether what was known at a time (0 for never) may be relied on now.
+pub(crate) fn is_fresh(known: u64, now: Duration) -> bool {
+    known != 0 && micros(now).saturating_sub(known) <= micros(FRESH)
+}
+
 /// Never 0, which means never.
-fn micros(time: Duration) -> u64 {
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 

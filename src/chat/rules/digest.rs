@@ -54,6 +54,11 @@ pub(super) fn membership(member: &Principal, after: Option<RoomRole>) -> [u8; 32
     Tuple::of(EntryKind::Membership).text(member.as_str()).number(role).finish()
 }
 
+/// Of what leaves no key behind: a name for it is never found again.
+pub(super) fn deletion() -> [u8; 32] {
+    Tuple::of(EntryKind::Room).text("").number(-1).finish()
+}
+
 pub(super) fn receipt(receipt: &pb::PaymentReceipt) -> [u8; 32] {
     let amount = receipt.amount.clone().unwrap_or_default();
     Tuple::of(EntryKind::Payment)

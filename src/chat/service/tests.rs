@@ -27,7 +27,8 @@ async fn bench() -> Bench {
     let config = testing::config();
     let (drain, watch) = drain::channel();
     let (metrics, readiness) = (ChatMetrics::unregistered(), Readiness::new());
-    let chat = Chat::start(store.clone(), &config, 65_536, "n1", metrics, watch, &readiness, None);
+    let chat =
+        Chat::start(store.clone(), &config, 65_536, "n1", metrics, watch, &readiness, None, None);
     let chat = chat.await.unwrap();
     let limits = ApiLimits { max_body_bytes: 64, max_message_bytes: 65_536, page_entries: 3 };
     let api = ChatApi::new(chat.router(), chat.view(), store, config.partitions, limits);

@@ -32,6 +32,8 @@ pub(crate) struct SessionBody {
     rest: Bytes,
     polled: bool,
     ended: bool,
+    /// Its place among the node's sessions.
+    number: u64,
     /// The stop of the node waits for it.
     _drain: crate::drain::Guard,
     _counting: Counting,
@@ -56,12 +58,14 @@ impl SessionBody {
         drain: crate::drain::Guard,
     ) -> Self {
         let counting = shared.metrics.session();
+        let number = shared.sessions.enter(&session);
         Self {
             session,
             shared,
             rest: Bytes::new(),
             polled: false,
             ended: false,
+            number,
             _drain: drain,
             _counting: counting,
         }
@@ -113,7 +117,7 @@ impl SessionBody {
     }
 
     fn pull(&self, joined: &mut Joined, at: Duration) -> Look {
-        if !self.shared.view.fresh(joined.room.partition(), at) {
+        if !self.shared.is_fresh(&joined.room, at) {
             if self.shared.view.halt() {
                 self.shared.metrics.stale_views.inc();
             }
@@ -213,6 +217,7 @@ impl Body for SessionBody {
 
 impl Drop for SessionBody {
     fn drop(&mut self) {
+        self.shared.sessions.leave(self.number);
         self.session.close();
     }
 }

@@ -5,16 +5,16 @@
 //! the body to deliver what was asked for.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use opentelemetry::trace::TraceContextExt;
 use tonic::{Code, Status, Streaming};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{Session, notice};
-use crate::chat::owner::{Answer, Job, Owner};
-use crate::chat::{Content, FrameLimit, Proposal, rules, wire};
+use super::{Session, departure};
+use crate::chat::owner::Owner;
+use crate::chat::{Content, FrameLimit, Job, Proposal, rules, wire};
 use crate::drain;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_request::Frame;
@@ -77,17 +77,16 @@ impl Input {
         };
         let status = tokio::select! {
             biased;
-            () = session.closed() => return,
+            () = session.over() => return session.cut_unless_closed().await,
             why = validity.ended() => why.into(),
             () = drain.graceful() => {
-                session.push(notice(
-                    pb::NoticeKind::Draining,
-                    "",
-                    0,
-                    "the node is stopping: connect again",
-                ));
+                let (hints, text) =
+                    (self.owner.shared().sessions.hints(), "the node is stopping: connect again");
+                let kind = pb::NoticeKind::Draining;
+                session.push(departure(kind, &hints, Duration::ZERO, text));
                 session.wake();
                 tokio::select! {
+                    biased;
                     () = session.until(Session::is_settled) => {}
                     () = session.closed() => return,
                     () = drain.forced() => {}
@@ -184,7 +183,7 @@ impl Input {
         let max = self.owner.shared().config.max_body_bytes;
         rules::check_body(&mut violations, &send.body, max);
         violations.finish()?;
-        let room = self.joined(&send.room_id)?;
+        let (room, partition) = self.joined(&send.room_id)?;
         let span = self.span(&send.room_id);
         let proposal = Proposal {
             room,
@@ -195,10 +194,11 @@ impl Input {
                 reply_to: send.reply_to,
             },
         };
-        let job = Job { proposal, answer: Answer::Session(self.session.clone()), span };
-        self.session.in_flight.fetch_add(1, Ordering::AcqRel);
-        let submitted = Submitted { session: &self.session, done: false };
-        submitted.finish(self.owner.submit(job).await)
+        // Its outcome is settled whatever comes of it, if this future is dropped
+        // too.
+        let job = Job::of_session(proposal, partition, self.session.clone(), span);
+        self.owner.submit(job).await;
+        Ok(())
     }
 
     /// A span of the message's own, below the stream's but not held by it.
@@ -219,29 +219,6 @@ impl Input {
         }
         drop(reading);
         self.session.wake();
-    }
-}
-
-/// A send that was not handed over, because it was refused or its future was
-/// dropped, is not under way.
-struct Submitted<'a> {
-    session: &'a Session,
-    done: bool,
-}
-
-impl Submitted<'_> {
-    fn finish(mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
-        self.done = result.is_ok();
-        result
-    }
-}
-
-impl Drop for Submitted<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.session.in_flight.fetch_sub(1, Ordering::AcqRel);
-            self.session.progress.notify_waiters();
-        }
     }
 }
 

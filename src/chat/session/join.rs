@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::input::Input;
 use super::{Joined, Reader};
 use crate::chat::owner::{OPEN_TRIES, Room, not_owner};
-use crate::chat::{rules, wire};
+use crate::chat::{follower, rules, wire};
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_response::Frame;
 use crate::proto::chat::v1::join::From;
@@ -37,8 +37,10 @@ impl Input {
     }
 
     /// A client that comes from elsewhere may know more than this memory.
-    async fn ask_store(&self, room: &Room, cursor: u64) -> Result<(), Refusal> {
-        let record = self.owner.shared().store.room(room.partition(), room.id()).await?;
+    async fn ask_store(&self, room: &Arc<Room>, cursor: u64) -> Result<(), Refusal> {
+        let shared = self.owner.shared();
+        let record = shared.store.room(room.partition(), room.id()).await?;
+        follower::look(shared, room);
         if record.is_some_and(|record| !record.deleted && cursor <= record.head) {
             return Ok(());
         }
@@ -113,14 +115,14 @@ impl Input {
         Ok(())
     }
 
-    /// The joined room of that id.
-    pub(super) fn joined(&self, room_id: &str) -> Result<RoomId, Refusal> {
+    /// The joined room of that id, and its partition.
+    pub(super) fn joined(&self, room_id: &str) -> Result<(RoomId, u16), Refusal> {
         let reading = self.session.reading();
         reading
             .rooms
             .iter()
             .find(|joined| **joined.room.id() == *room_id && !joined.reader.has_ended())
-            .map(|joined| joined.room.id().clone())
+            .map(|joined| (joined.room.id().clone(), joined.room.partition()))
             .ok_or_else(not_joined)
     }
 }

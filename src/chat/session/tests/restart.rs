@@ -16,7 +16,7 @@ async fn start(path: &std::path::Path) -> Chat {
     let watch = drain::channel().1;
     let metrics = ChatMetrics::unregistered();
     let readiness = Readiness::new();
-    Chat::start(store, &config(), 65536, "n1", metrics, watch, &readiness, None)
+    Chat::start(store, &config(), 65536, "n1", metrics, watch, &readiness, None, None)
         .await
         .expect("the partitions are taken")
 }
