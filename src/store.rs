@@ -11,6 +11,9 @@ pub mod cluster;
 mod database_error;
 pub mod datadir;
 pub mod ledger;
+pub mod location;
+#[cfg(feature = "fault")]
+pub mod memory;
 pub mod payment;
 pub mod postgres;
 pub mod sqlite;
