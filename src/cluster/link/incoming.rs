@@ -279,7 +279,7 @@ fn pong(shared: &Shared, link: &Arc<Incoming>, nonce: u64) {
     let subscribed = link.subscribed();
     let wanted = |partition| subscribed.as_ref().is_some_and(|all| all.contains_key(&partition));
     let partitions =
-        positions.iter().filter(|at| wanted(at.partition)).map(super::position).collect();
+        positions.iter().filter(|at| wanted(at.partition)).map(super::peers::position).collect();
     drop(subscribed);
     let linked = shared.linked().into_iter().collect();
     link.answer(Answer::Pong(pb::Pong { nonce, partitions, linked }));
