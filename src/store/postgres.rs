@@ -39,7 +39,7 @@ use self::primary::{Primary, Watch};
 use self::session::{Purpose, Session};
 use super::StoreError;
 use crate::readiness::Readiness;
-use crate::task;
+use crate::{config, task};
 
 /// How long a connection that is tried may take to answer.
 const TRIED: Duration = Duration::from_secs(1);
@@ -62,6 +62,21 @@ pub struct PgSettings {
     pub connect_timeout: Duration,
     /// How long one statement may take.
     pub statement_timeout: Duration,
+}
+
+impl PgSettings {
+    /// From the configuration. The incarnation is the one that joins the
+    /// cluster.
+    pub fn of(store: &config::schema::Store, node: &str, incarnation: &str) -> Self {
+        Self {
+            url: store.url.clone(),
+            node: node.to_owned(),
+            incarnation: incarnation.to_owned(),
+            connections: store.connections,
+            connect_timeout: store.connect_timeout,
+            statement_timeout: store.statement_timeout,
+        }
+    }
 }
 
 /// The engine. Cheap to clone.

@@ -180,4 +180,4 @@ promised_by!(shared_file, SharedFile: ledger payment chat writer cluster);
 promised_by!(postgres, Postgres: ledger payment chat writer cluster);
 promised_by!(postgres_books, PostgresBooks: books);
 #[cfg(feature = "fault")]
-promised_by!(memory, Memory: chat);
+promised_by!(memory, Memory: chat cluster);
