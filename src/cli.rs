@@ -31,6 +31,7 @@ pub mod render;
 pub mod restore;
 pub mod room;
 pub mod serve;
+pub mod store;
 pub mod target;
 pub mod text;
 pub mod token;
@@ -84,6 +85,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Backup(backup::Backup),
     Restore(restore::Restore),
+    Store(store::StoreCommand),
     Context(context::ContextCommand),
     Completions(completions::Completions),
 }
@@ -233,6 +235,7 @@ async fn dispatch(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Doctor(command) => command.run(env).await,
         Command::Backup(command) => command.run(env).await,
         Command::Restore(command) => command.run(env).await,
+        Command::Store(command) => command.run(env).await,
         Command::Context(command) => command.run(env),
         Command::Completions(command) => command.run(env),
     }

@@ -34,17 +34,15 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-pub(crate) use self::transaction::JobFuture;
-
 use self::known::Known;
 use self::primary::{Primary, Watch};
 use self::session::{Purpose, Session};
 use super::StoreError;
 use crate::readiness::Readiness;
-use crate::task;
+use crate::{config, task};
 
-/// A connection that lay idle for longer is tried before it is used.
-const IDLE: Duration = Duration::from_secs(2);
+/// How long a connection that is tried may take to answer.
+const TRIED: Duration = Duration::from_secs(1);
 
 /// How long connections have to end when the store is closed.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -64,6 +62,21 @@ pub struct PgSettings {
     pub connect_timeout: Duration,
     /// How long one statement may take.
     pub statement_timeout: Duration,
+}
+
+impl PgSettings {
+    /// From the configuration. The incarnation is the one that joins the
+    /// cluster.
+    pub fn of(store: &config::schema::Store, node: &str, incarnation: &str) -> Self {
+        Self {
+            url: store.url.clone(),
+            node: node.to_owned(),
+            incarnation: incarnation.to_owned(),
+            connections: store.connections,
+            connect_timeout: store.connect_timeout,
+            statement_timeout: store.statement_timeout,
+        }
+    }
 }
 
 /// The engine. Cheap to clone.
@@ -242,8 +255,11 @@ fn pool(
         .before_acquire(move |connection, meta| {
             let known = acquiring.clone();
             Box::pin(async move {
-                let rested = meta.idle_for < IDLE || connection.ping().await.is_ok();
-                Ok(rested && known.trusts(meta.age))
+                if !known.trusts(meta.age) {
+                    return Ok(false);
+                }
+                let tried = known.suspects(meta.idle_for);
+                Ok(!tried || matches!(timeout(TRIED, connection.ping()).await, Ok(Ok(()))))
             })
         })
         .connect_lazy_with(options.clone())
