@@ -71,6 +71,31 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// How long a ping may stay unanswered.
     pub keepalive_timeout: Duration,
+    /// HTTP/2's windows and bounds.
+    pub flow: Flow,
+}
+
+/// How much may be on its way on a connection, bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Flow {
+    /// Unread, of one stream.
+    pub stream_window: u32,
+    /// Unread, of all streams.
+    pub connection_window: u32,
+    /// In one frame that is taken.
+    pub max_frame: u32,
+    /// Waiting to be sent, of one stream.
+    pub send_buffer: usize,
+}
+
+impl Flow {
+    /// For clients: many connections, small messages.
+    pub const CLIENTS: Self = Self {
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        max_frame: MAX_FRAME,
+        send_buffer: SEND_BUFFER,
+    };
 }
 
 impl From<&Traffic> for Limits {
@@ -85,6 +110,7 @@ impl From<&Traffic> for Limits {
             age_grace: traffic.connection_age_grace.min(FOR_EVER),
             keepalive_interval: traffic.keepalive_interval,
             keepalive_timeout: traffic.keepalive_timeout,
+            flow: Flow::CLIENTS,
         }
     }
 }
@@ -95,10 +121,10 @@ impl Limits {
         let mut http = http2::Builder::new(Executor);
         http.timer(TokioTimer::new())
             .auto_date_header(false)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(MAX_FRAME)
-            .max_send_buf_size(SEND_BUFFER)
+            .initial_stream_window_size(self.flow.stream_window)
+            .initial_connection_window_size(self.flow.connection_window)
+            .max_frame_size(self.flow.max_frame)
+            .max_send_buf_size(self.flow.send_buffer)
             .max_concurrent_streams(self.streams)
             // The layers refuse what is over the bound, with a reason; what is
             // twice as large does not get so far.

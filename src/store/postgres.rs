@@ -34,6 +34,8 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+pub(crate) use self::migrate::newest;
+
 use self::known::Known;
 use self::primary::{Primary, Watch};
 use self::session::{Purpose, Session};

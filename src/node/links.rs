@@ -1,0 +1,64 @@
+//! The mesh listener: where other nodes' links come in.
+//!
+//! The same accept loop and layers as the public listener's, with windows for
+//! bursts, and one service. Only a certificate of the mesh bundle gets through
+//! the handshake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower::Layer;
+
+use super::services::{contracts, principal};
+use super::tls::MeshTls;
+use super::{Bound, StartError};
+use crate::cluster::link::{self, Links};
+use crate::drain::Watch;
+use crate::proto::cluster::v1::link_service_server;
+use crate::server::accept::{self, Flow, Limits};
+use crate::server::metrics;
+use crate::server::routes::Routes;
+use crate::server::stack::Layers;
+use crate::traffic::methods::Methods;
+use crate::{task, telemetry};
+
+/// Links live as long as the nodes at their ends.
+const AGE: Duration = Duration::from_secs(365 * 86_400);
+
+const FLOW: Flow = Flow {
+    stream_window: link::STREAM_WINDOW,
+    connection_window: link::CONNECTION_WINDOW,
+    max_frame: link::MAX_FRAME,
+    send_buffer: link::SEND_BUFFER,
+};
+
+/// Serves links until the drain begins; what is open then goes on to its end.
+pub(super) fn serve(
+    bound: &mut Bound,
+    links: &Arc<Links>,
+    drain: &Watch,
+) -> Result<(), StartError> {
+    let Some(end) = &mut bound.mesh else { return Ok(()) };
+    let Some(listener) = end.listener.take() else { return Ok(()) };
+    let traffic = &bound.config.traffic;
+    let served = [link_service_server::SERVICE_NAME];
+    let methods = Arc::new(Methods::mounted(&served).map_err(contracts)?);
+    let layers = Layers::new(traffic, methods, principal, telemetry::trace_id);
+    let routes = Routes::builder().service(links.service()).build();
+    let security = bound.security.clone();
+    let authorize = tower::layer::layer_fn(|routes| security.authorize_layer().layer(routes));
+    let stack = layers.around(&security.authenticate_layer(), &authorize, routes);
+    let limits = Limits {
+        age: AGE,
+        keepalive_interval: link::KEEPALIVE,
+        keepalive_timeout: link::KEEPALIVE,
+        flow: FLOW,
+        ..Limits::from(traffic)
+    };
+    let tls = Arc::new(MeshTls(end.security.clone()));
+    let counted = metrics::Metrics::default();
+    let serving = accept::serve(listener, tls, limits, stack, counted, drain.clone());
+    task::spawn("mesh listener", serving);
+    task::spawn("mesh certificate files", end.security.clone().watch(drain.clone()));
+    Ok(())
+}
