@@ -125,8 +125,7 @@ async fn who_is_no_node_of_this_mesh_is_refused() {
         let client = node(data.path(), &mesh, &mesh, "node/n4@mesh.test");
         let state = client.state.load();
         let key = identity.expect("a key").key;
-        let spoilt =
-            State { server: state.server.clone(), key, vouching: state.vouching.clone() };
+        let spoilt = State { server: state.server.clone(), key, vouching: state.vouching.clone() };
         client.state.store(Arc::new(spoilt));
         let (seen, dialed) = shake(&client, &one, "n1").await;
         assert!(seen.is_err() && dialed.is_err(), "{principal}");
