@@ -232,6 +232,29 @@ pub fn node_of(principal: &Principal) -> Option<NodeName> {
     })
 }
 
+/// What TLS found wrong, somewhere below an error; `None` when it was not TLS.
+/// Says whom a certificate should have named, or what the other side's alert is.
+pub fn refusal_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut below = Some(error);
+    while let Some(error) = below {
+        // An io::Error's source is that of what it holds, not what it holds.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = error
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| held.and_then(|held| held.downcast_ref::<rustls::Error>()));
+        if let Some(tls) = tls {
+            return Some(match tls {
+                rustls::Error::InvalidCertificate(rustls::CertificateError::Other(why)) => {
+                    why.0.to_string()
+                }
+                other => other.to_string(),
+            });
+        }
+        below = error.source();
+    }
+    None
+}
+
 fn trust_domain(config: &Config) -> &TrustDomain {
     config.mesh.trust_domain.as_ref().unwrap_or(&config.auth.trust_domain)
 }

@@ -53,12 +53,13 @@ pub(super) fn replace(shared: &Arc<Shared>, nodes: &[NodeInfo]) {
         }
     }
     shared.membership.send_modify(|generation| *generation += 1);
-    // An older run of a node must not go on asking.
+    // What takes part no more must not go on asking, an older run of a node
+    // among them.
     for link in shared.incoming().values() {
-        let gone = nodes
+        let present = nodes
             .iter()
-            .any(|info| info.id == link.node() && info.incarnation != link.incarnation());
-        if gone {
+            .any(|info| info.id == link.node() && info.incarnation == link.incarnation());
+        if !present {
             link.outbox().close();
         }
     }

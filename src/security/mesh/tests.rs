@@ -72,7 +72,8 @@ async fn shake(
     let dial = async {
         let config = from.client_config(expected).expect("a configuration");
         let dialed = TlsConnector::from(config).connect(Mesh::server_name(), near).await;
-        let mut tls = dialed.map_err(|error| error.to_string())?;
+        let mut tls =
+            dialed.map_err(|error| refusal_of(&error).unwrap_or_else(|| error.to_string()))?;
         // A refused client certificate is told after the handshake.
         tls.read_exact(&mut [0]).await.map(drop).map_err(|error| error.to_string())
     };

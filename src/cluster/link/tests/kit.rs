@@ -319,6 +319,19 @@ impl World {
     }
 
     pub(super) fn node(&self, identity: Identity, timeline: u64, backlog: usize) -> Node {
+        let from = identity.node_id.to_string();
+        let network = Arc::new(End { from, wires: self.wires.clone() });
+        self.node_over(network, identity, timeline, backlog)
+    }
+
+    /// A node that reaches others in a way of its own.
+    pub(super) fn node_over(
+        &self,
+        network: Arc<dyn Network>,
+        identity: Identity,
+        timeline: u64,
+        backlog: usize,
+    ) -> Node {
         let id = identity.node_id.to_string();
         let mut config = toml::from_str::<crate::config::Config>(include_str!(
             "../../../../config/default.toml"
@@ -331,7 +344,7 @@ impl World {
             identity,
             timeline,
             config,
-            network: Arc::new(End { from: id.clone(), wires: self.wires.clone() }),
+            network,
             store: self.letters.clone(),
             touched: touches.clone(),
             metrics: LinkMetrics::unregistered(),
@@ -366,12 +379,6 @@ pub(super) fn take(node: &Node, epoch: u64, others: &[&Node]) {
 }
 
 impl Node {
-    /// The node owns the partition no more.
-    pub(super) fn leave(&self, epoch: u64) {
-        self.owner.seen.send_modify(|seen| seen.epoch = None);
-        self.links.disown(P, epoch);
-    }
-
     /// Hands in a job; gives what will be its answer.
     pub(super) fn send(&self, name: &str) -> oneshot::Receiver<Result<Published, Refusal>> {
         let proposal = Proposal {
