@@ -59,12 +59,12 @@ pub use self::metrics::LinkMetrics;
 pub use self::serve::{Answering, LinkRoute, serve};
 pub use self::status::LinkStatus;
 
+pub(super) use self::asking::Outgoing;
 use self::interest::Interest;
 use self::peer::Peer;
 use self::peers::{draining, position};
 use self::wire::Encoded;
 use super::directory::Directory;
-pub(super) use self::asking::Outgoing;
 use super::router::{Router, letters};
 use crate::chat::Partitions;
 use crate::chat::peers::Position;

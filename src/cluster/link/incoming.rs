@@ -228,12 +228,7 @@ fn take_publish(link: &Arc<Incoming>, work: &Work, publish: pb::Publish) {
     }
 }
 
-fn take_subscribe(
-    shared: &Shared,
-    link: &Arc<Incoming>,
-    work: &Work,
-    subscribe: pb::Subscribe,
-) {
+fn take_subscribe(shared: &Shared, link: &Arc<Incoming>, work: &Work, subscribe: pb::Subscribe) {
     let Ok(partition) = u16::try_from(subscribe.partition) else { return };
     let rooms = rooms(&subscribe.room_ids);
     // Registered before the heads are read: nothing falls between.

@@ -72,7 +72,8 @@ async fn shake(
     let dial = async {
         let config = from.client_config(expected).expect("a configuration");
         let dialed = TlsConnector::from(config).connect(Mesh::server_name(), near).await;
-        let mut tls = dialed.map_err(|error| error.to_string())?;
+        let mut tls =
+            dialed.map_err(|error| refusal_of(&error).unwrap_or_else(|| error.to_string()))?;
         // A refused client certificate is told after the handshake.
         tls.read_exact(&mut [0]).await.map(drop).map_err(|error| error.to_string())
     };
@@ -125,8 +126,7 @@ async fn who_is_no_node_of_this_mesh_is_refused() {
         let client = node(data.path(), &mesh, &mesh, "node/n4@mesh.test");
         let state = client.state.load();
         let key = identity.expect("a key").key;
-        let spoilt =
-            State { server: state.server.clone(), key, vouching: state.vouching.clone() };
+        let spoilt = State { server: state.server.clone(), key, vouching: state.vouching.clone() };
         client.state.store(Arc::new(spoilt));
         let (seen, dialed) = shake(&client, &one, "n1").await;
         assert!(seen.is_err() && dialed.is_err(), "{principal}");
