@@ -162,10 +162,11 @@ async fn once(shared: Arc<Shared>, peer: Arc<Peer>, connection: u16) -> Ended {
         Err(_) => return Ended::Never(Problem::Other("the other node says no Hello".into())),
     };
     let began = Instant::now();
-    let mut standing = Standing { shared: &shared, peer: &peer, link: &link, why: "it was ended".into() };
+    let mut standing =
+        Standing { shared: &shared, peer: &peer, link: &link, why: "it was ended".into() };
     shared.link_up(&peer, &link);
     if shared.is_draining() {
-        link.outbox().push(super::draining());
+        link.outbox().push(super::peers::draining());
     }
     standing.why = tokio::select! {
         biased;

@@ -78,7 +78,8 @@ impl TlsNetwork {
 #[async_trait]
 impl Network for TlsNetwork {
     async fn dial(&self, node: &str, address: &str) -> Result<Dialed, DialError> {
-        let failed = |error: &dyn std::fmt::Display| DialError::Failed(format!("{address}: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| DialError::Failed(format!("{address}: {error}"));
         // Before anything is looked at: a change meanwhile is not missed.
         let mut trust = self.mesh.trust();
         let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address))

@@ -33,8 +33,7 @@ pub(super) fn replace(shared: &Arc<Shared>, nodes: &[NodeInfo]) {
         let mut peers = shared.peers();
         let wanted = |info: &NodeInfo| info.id != *shared.me.node_id;
         let same = |peer: &Peer, info: &NodeInfo| {
-            peer.info.incarnation == info.incarnation
-                && peer.info.mesh_address == info.mesh_address
+            peer.info.incarnation == info.incarnation && peer.info.mesh_address == info.mesh_address
         };
         peers.retain(|id, peer| {
             let kept = nodes.iter().any(|info| info.id == *id && same(peer, info));
@@ -191,11 +190,7 @@ impl Shared {
     }
 
     /// The link to a node that carries a partition.
-    pub(in crate::cluster) fn link_to(
-        &self,
-        node: &str,
-        partition: u16,
-    ) -> Option<Arc<Outgoing>> {
+    pub(in crate::cluster) fn link_to(&self, node: &str, partition: u16) -> Option<Arc<Outgoing>> {
         self.peers().get(node).and_then(|peer| peer.link_for(partition))
     }
 
