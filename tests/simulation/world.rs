@@ -186,15 +186,15 @@ fn settle(
 fn log(database: &Database) -> Vec<Standing> {
     let entries = database.log().into_iter();
     let standing = |entry: store::chat::Entry| {
-        let is_text = entry.kind == EntryKind::Text;
-        let body =
-            if is_text { String::from_utf8_lossy(&entry.body).into_owned() } else { String::new() };
-        Standing {
-            room: entry.room.to_string(),
-            seq: entry.seq,
-            id: entry.client_message_id.to_string(),
-            body,
-        }
+        // People are shown what others said, and of the rest only its place.
+        let (id, body) = match entry.kind {
+            EntryKind::Text => {
+                let body = String::from_utf8_lossy(&entry.body).into_owned();
+                (entry.client_message_id.to_string(), body)
+            }
+            _ => Default::default(),
+        };
+        Standing { room: entry.room.to_string(), seq: entry.seq, id, body }
     };
     entries.map(standing).collect()
 }
