@@ -7,32 +7,38 @@
 //! services, serves until a signal comes, and ends in the order that
 //! ARCHITECTURE.md gives.
 
+mod database;
 mod error;
 mod lifetime;
+mod links;
+mod member;
+mod mesh;
 mod services;
 mod signals;
 mod tls;
 mod wiring;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret;
 
+use crate::chance;
 use crate::clock;
 use crate::config::{Config, Loaded};
 use crate::drain;
 use crate::payment::provider::sandbox::Sandbox;
 use crate::readiness::Readiness;
 use crate::security::Security;
+use crate::security::mesh::Mesh;
 use crate::server::bind::Listener;
 use crate::store::datadir::DataDir;
-use crate::store::sqlite::{SqliteStore, StoreMetrics, location};
+use crate::store::location;
 use crate::telemetry::{self, Instance, Telemetry};
 
+use self::database::Database;
 use self::error::Refused;
 pub use self::error::StartError;
 
@@ -47,15 +53,28 @@ pub struct Node;
 #[derive(Debug)]
 pub struct Bound {
     config: Config,
-    dir: DataDir,
+    dir: Arc<DataDir>,
+    /// This run of the node, a UUID; what it joins the cluster as.
+    incarnation: String,
     telemetry: Telemetry,
     registry: Registry,
     security: Arc<Security>,
-    store: SqliteStore,
+    database: Database,
     sandbox: Sandbox,
     readiness: Readiness,
     public: Listener,
     admin: Listener,
+    /// Only a cluster's node listens for others.
+    mesh: Option<MeshEnd>,
+}
+
+/// Where other nodes connect, and how they prove themselves.
+#[derive(Debug)]
+struct MeshEnd {
+    /// Taken when it is served.
+    listener: Option<Listener>,
+    address: SocketAddr,
+    security: Arc<Mesh>,
 }
 
 impl Node {
@@ -73,54 +92,69 @@ impl Node {
         telemetry.register(&mut registry);
 
         let security = Security::load(&config, dir.path(), Arc::new(clock::System), &mut registry);
-        let file = location::file(config.store.url.expose_secret(), dir.path());
         let public = Listener::bind("listen.public", config.listen.public).await;
         let admin = Listener::bind("listen.admin", config.listen.admin).await;
         let mut refused = Refused::default();
-        let (security, file) = (refused.take(security), refused.take(file));
+        refused.take(location::of(config.store.url.expose_secret(), dir.path()));
+        let security = refused.take(security);
         let (public, admin) = (refused.take(public), refused.take(admin));
-        let (Some(security), Some(file), Some(public), Some(admin)) =
-            (security, file, public, admin)
-        else {
-            return Err(refused.into());
+        let mesh = match &security {
+            Some(security) if config.is_clustered() => {
+                mesh_end(&config, &dir, security, &mut refused).await
+            }
+            _ => None,
+        };
+        refused.none()?;
+        let (Some(security), Some(public), Some(admin)) = (security, public, admin) else {
+            return Err(StartError::Several(Vec::new()));
         };
         // Last: a database may be migrated, which only a node that starts does.
-        let (store, sandbox) = open_stores(&config, &dir, &file, &mut registry).await?;
+        let incarnation = chance::uuid().to_string();
+        let database = Database::open(&config, dir.path(), &incarnation, &mut registry).await?;
+        let sandbox = database.sandbox(dir.path()).await?;
         let readiness = Readiness::new();
-        store.watch_readiness(&readiness);
+        database.watch_readiness(&readiness);
         Ok(Bound {
             config,
-            dir,
+            dir: Arc::new(dir),
+            incarnation,
             telemetry,
             registry,
             security,
-            store,
+            database,
             sandbox,
             readiness,
             public,
             admin,
+            mesh,
         })
     }
 }
 
-/// The node's own database, and the books that the sandbox keeps as a remote
-/// provider would: in a file and with a connection of its own.
-async fn open_stores(
+/// The mesh's listener and certificates; what is wrong with them is noted.
+async fn mesh_end(
     config: &Config,
     dir: &DataDir,
-    file: &Path,
-    registry: &mut Registry,
-) -> Result<(SqliteStore, Sandbox), StartError> {
-    let metrics = StoreMetrics::register(registry);
-    let store = SqliteStore::open_with(file, config.store.readers, metrics).await?;
-    let sandbox = Sandbox::open(&dir.path().join("sandbox.db")).await?;
-    Ok((store, sandbox))
+    security: &Arc<Security>,
+    refused: &mut Refused,
+) -> Option<MeshEnd> {
+    let listener = Listener::bind("listen.mesh", config.listen.mesh).await;
+    let listener = refused.take(listener);
+    let security = refused.take(Mesh::load(config, dir.path(), security));
+    let (listener, security) = (listener?, security?);
+    let address = listener.address();
+    Some(MeshEnd { listener: Some(listener), address, security })
 }
 
 impl Bound {
     /// Where clients connect.
     pub fn public(&self) -> SocketAddr {
         self.public.address()
+    }
+
+    /// Where other nodes connect; `None` for a node alone.
+    pub fn mesh(&self) -> Option<SocketAddr> {
+        self.mesh.as_ref().map(|mesh| mesh.address)
     }
 
     /// Where probes connect.
@@ -133,11 +167,13 @@ impl Bound {
     pub async fn run(self) -> Result<(), StartError> {
         let mut signals = signals::Signals::listen()?;
         let (stop, watch) = drain::channel();
+        let (stop_mesh, watch_mesh) = drain::channel();
         let (stop_admin, watch_admin) = drain::channel();
-        let running = services::start(self, watch, watch_admin).await?;
+        let watches = services::Watches { public: watch, mesh: watch_mesh, admin: watch_admin };
+        let running = services::start(self, watches).await?;
         signals.first().await;
         tokio::select! {
-            () = running.end(stop, stop_admin) => {}
+            () = running.end(stop, stop_mesh, stop_admin) => {}
             () = signals.second() => tracing::warn!("a second signal: ending at once"),
         }
         Ok(())

@@ -11,6 +11,7 @@ pub mod cluster;
 mod database_error;
 pub mod datadir;
 pub mod ledger;
+pub mod location;
 #[cfg(feature = "fault")]
 pub mod memory;
 pub mod payment;

@@ -122,6 +122,8 @@ pub struct Links {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) me: Identity,
+    /// This run of the node: another than `me`'s once that was declared dead.
+    incarnation: Mutex<Arc<str>>,
     pub(super) connections: u16,
     pub(super) backlog: usize,
     pub(super) network: Arc<dyn Network>,
@@ -161,6 +163,7 @@ impl Links {
         let directory = Directory::new(&identity.node_id, identity.partitions);
         let router = Router::new(config.backlog_bytes, metrics.clone());
         let shared = Shared {
+            incarnation: Mutex::new(identity.incarnation.clone()),
             me: identity,
             connections: u16::from(config.connections.max(1)),
             backlog: config.backlog_bytes,
@@ -273,6 +276,12 @@ impl Links {
         self.shared.tell_all(&draining());
     }
 
+    /// This node takes part as this incarnation: what new links say.
+    pub fn joined(&self, incarnation: &str) {
+        let mut now = self.shared.incarnation.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = incarnation.into();
+    }
+
     /// The timeline of the database that this node writes to.
     pub fn timeline(&self, timeline: u64) {
         self.shared.timeline.store(timeline, Relaxed);
@@ -316,6 +325,17 @@ impl Shared {
 
     fn incoming(&self) -> MutexGuard<'_, BTreeMap<(String, u32), Arc<incoming::Incoming>>> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This run of the node.
+    pub(super) fn incarnation(&self) -> Arc<str> {
+        self.incarnation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What this node says first on a link.
+    fn hello(&self, connection: u32) -> pb::Hello {
+        let incarnation = self.incarnation().to_string();
+        pb::Hello { incarnation, ..self.me.hello(self.own_timeline(), connection) }
     }
 
     /// What chat is; `None` before the links were started.

@@ -82,8 +82,35 @@ fn tls(config: &Config, broken: &mut Broken) {
 }
 
 fn store(config: &Config, broken: &mut Broken) {
-    let sqlite = config.store.url.expose_secret().starts_with("sqlite:");
-    broken.unless(sqlite, "store.url", "must begin with sqlite:");
+    let postgres = config.store.is_postgres();
+    let known = postgres || config.store.url.expose_secret().starts_with("sqlite:");
+    broken.unless(known, "store.url", "must begin with sqlite:, postgres: or postgresql:");
+    broken.unless(
+        !(postgres && config.cluster.shared_file),
+        "cluster.shared_file",
+        "is for an SQLite file; nodes on PostgreSQL are a cluster without it",
+    );
+    if config.is_clustered() {
+        cluster(config, broken);
+    }
+}
+
+/// What only a cluster's node needs.
+fn cluster(config: &Config, broken: &mut Broken) {
+    let listen = &config.listen;
+    let apart =
+        listen.mesh.port() == 0 || (listen.mesh != listen.public && listen.mesh != listen.admin);
+    broken.unless(
+        apart,
+        "listen.mesh",
+        "must be another address than listen.public and listen.admin",
+    );
+    let reached = !listen.mesh.ip().is_unspecified() || config.node.advertise_mesh.is_some();
+    broken.unless(
+        reached,
+        "node.advertise_mesh",
+        "must say where other nodes reach this one, since listen.mesh is every address",
+    );
 }
 
 /// What development makes easy and production refuses.

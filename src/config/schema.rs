@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use crate::principal::{Kind, Role, TrustDomain};
@@ -44,6 +44,21 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// How the node stops.
     pub shutdown: Shutdown,
+}
+
+impl Config {
+    /// Whether other nodes may share the store.
+    pub fn is_clustered(&self) -> bool {
+        self.cluster.shared_file || self.store.is_postgres()
+    }
+}
+
+impl Store {
+    /// Whether the store is PostgreSQL.
+    pub fn is_postgres(&self) -> bool {
+        let url = self.url.expose_secret().trim_start();
+        url.starts_with("postgres:") || url.starts_with("postgresql:")
+    }
 }
 
 /// What the defaults are made for.
@@ -270,11 +285,12 @@ pub struct Traffic {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// `sqlite:` for `simpul.db` in the data directory, or `sqlite:PATH`.
+    /// `sqlite:` for `simpul.db` in the data directory, `sqlite:PATH`, or one or
+    /// several PostgreSQL URLs.
     pub url: SecretString,
     /// Connections for reading, of the SQLite engine.
     pub readers: u32,
-    /// Connections of the PostgreSQL engine.
+    /// Connections of the PostgreSQL engine; half of them append.
     pub connections: u32,
     /// How long connecting to the database, or waiting for a free connection,
     /// may take.

@@ -1,10 +1,11 @@
 //! Why a node does not start.
 
+use crate::cluster::driver::JoinError;
 use crate::security::SecurityProblem;
 use crate::server::bind::BindError;
 use crate::store::StoreError;
 use crate::store::datadir::DataDirError;
-use crate::store::sqlite::location::LocationError;
+use crate::store::location::LocationError;
 use crate::telemetry::TelemetryError;
 
 /// Why a node does not start.
@@ -28,6 +29,9 @@ pub enum StartError {
     /// An address.
     #[error("{0}")]
     Bind(#[from] BindError),
+    /// The cluster does not take the node.
+    #[error("{0}")]
+    Join(#[from] JoinError),
     /// The contracts that the binary embeds do not fit together: our bug.
     #[error("the embedded contracts: {0}")]
     Contracts(String),
@@ -48,6 +52,12 @@ impl Refused {
     pub(super) fn take<T, E: Into<StartError>>(&mut self, had: Result<T, E>) -> Option<T> {
         had.map_err(|error| self.0.push(error.into())).ok()
     }
+
+    /// An error if anything was wrong.
+    pub(super) fn none(&mut self) -> Result<(), StartError> {
+        let all = std::mem::take(&mut self.0);
+        if all.is_empty() { Ok(()) } else { Err(Refused(all).into()) }
+    }
 }
 
 impl From<Refused> for StartError {
@@ -66,6 +76,7 @@ impl StartError {
         match self {
             StartError::DataDir(error) if error.is_temporary() => 69,
             StartError::Store(StoreError::Unavailable(_))
+            | StartError::Join(JoinError::Store(StoreError::Unavailable(_)))
             | StartError::Bind(_)
             | StartError::System(_) => 69,
             StartError::Several(all) if all.iter().all(|error| error.exit_code() == 69) => 69,

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::FLUSH;
+use super::database::Database;
+use super::member::Member;
 use crate::chat::Chat;
 use crate::drain::Drain;
 use crate::readiness::Guard;
 use crate::security::Security;
 use crate::store::datadir::DataDir;
-use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Telemetry;
 use crate::{config::schema, payment::provider::sandbox::Sandbox, readiness::Readiness};
 use std::sync::Arc;
@@ -22,11 +23,12 @@ pub(super) struct Running {
     pub(super) shutdown: schema::Shutdown,
     pub(super) readiness: Readiness,
     pub(super) chat: Chat,
-    pub(super) store: SqliteStore,
+    pub(super) member: Option<Member>,
+    pub(super) database: Database,
     pub(super) sandbox: Sandbox,
     pub(super) security: Arc<Security>,
     pub(super) telemetry: Telemetry,
-    pub(super) dir: DataDir,
+    pub(super) dir: Arc<DataDir>,
     pub(super) serving: JoinHandle<()>,
 }
 
@@ -37,21 +39,27 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 const FORCED: Duration = Duration::from_millis(500);
 
 impl Running {
-    /// The order of a shutdown: readiness, balancers, sessions and calls, the
-    /// store, what was observed, the admin listener.
-    pub(super) async fn end(self, public: Drain, admin: Drain) {
+    /// The order of a shutdown: readiness, balancers and partitions, sessions and
+    /// calls, the cluster, the store, what was observed, the admin listener.
+    pub(super) async fn end(self, public: Drain, mesh: Drain, admin: Drain) {
         let draining: Guard = self.readiness.hold("draining");
         if let Err(error) = self.dir.remove_node_file() {
             tracing::warn!(%error, "node.json stays");
         }
-        tokio::time::sleep(self.shutdown.delay).await;
-        if !public.drain(self.shutdown.grace).await {
+        let grace = self.hand_over().await;
+        if !public.drain(grace).await {
             tracing::warn!("the grace period is over: what is open is cut");
             public.drain(FORCED).await;
         }
         self.serving.abort();
+        if let Some(member) = &self.member {
+            member.leave().await;
+            // Links carried what the last sessions sent; now nobody needs them.
+            mesh.drain(Duration::ZERO).await;
+            mesh.drain(FORCED).await;
+        }
         drop(self.chat);
-        if let Err(error) = self.store.close().await {
+        if let Err(error) = self.database.close().await {
             tracing::error!(%error, "the store was not closed cleanly; what was acknowledged stands");
         }
         // A disk that does not answer must not hold up the end.
@@ -65,5 +73,21 @@ impl Running {
         self.telemetry.shutdown(FLUSH).await;
         admin.drain(FORCED).await;
         drop(draining);
+    }
+
+    /// Serves on until balancers have seen that the node stops, and hands over
+    /// what it owns meanwhile. Gives what is left of the grace period.
+    async fn hand_over(&self) -> Duration {
+        let shutdown = &self.shutdown;
+        let begun = Instant::now();
+        let within = shutdown.delay + shutdown.grace / 2;
+        let handing_over = async {
+            if let Some(member) = &self.member {
+                member.hand_over(within).await;
+            }
+        };
+        tokio::join!(handing_over, tokio::time::sleep(shutdown.delay));
+        let over = begun.elapsed().saturating_sub(shutdown.delay);
+        shutdown.grace.saturating_sub(over)
     }
 }

@@ -6,16 +6,19 @@ use http::Extensions;
 use tower::Layer;
 
 use super::lifetime::Running;
+use super::member::{self, Joining, Member};
 use super::tls::Tls;
 use super::wiring::{Frames, Histories, Rooms};
-use super::{Bound, StartError};
+use super::{Bound, StartError, links};
 use crate::chat::metrics::ChatMetrics;
 use crate::chat::service::{ApiLimits, ChatApi};
-use crate::chat::{Chat, stream};
+use crate::chat::{Chat, Peers, stream};
+use crate::cluster::driver::ClusterMetrics;
+use crate::cluster::service::{ClusterApi, ClusterView};
 use crate::drain::Watch;
 use crate::payment::{self, PaymentMetrics, Payments};
 use crate::principal::Principal;
-use crate::proto::{chat, identity, payment as payments, sandbox, transaction};
+use crate::proto::{chat, cluster, identity, payment as payments, sandbox, transaction};
 use crate::security::authenticate::Authenticated;
 use crate::security::identity::IdentityService;
 use crate::server::accept::{self, Limits};
@@ -27,11 +30,12 @@ use crate::telemetry::red::{NoteRoleLayer, Red};
 use crate::telemetry::trace::TraceLayer;
 use crate::traffic::methods::{HEALTH, Methods, REFLECTION};
 use crate::transaction::{Touched, Transactions};
-use crate::{clock, id, task, telemetry};
+use crate::{clock, task, telemetry};
 
 /// Our services on the public listener.
-const OURS: [&str; 5] = [
+const OURS: [&str; 6] = [
     chat::v1::chat_service_server::SERVICE_NAME,
+    cluster::v1::cluster_service_server::SERVICE_NAME,
     identity::v1::identity_service_server::SERVICE_NAME,
     payments::v1::payment_service_server::SERVICE_NAME,
     sandbox::v1::sandbox_service_server::SERVICE_NAME,
@@ -43,21 +47,28 @@ struct Services {
     chat: Chat,
     payments: Payments,
     transactions: Transactions,
+    cluster: Arc<dyn ClusterView>,
+    member: Option<Member>,
 }
 
-/// Serves on both listeners; returns once the node is ready and `node.json`
+/// What tells each listener that it stops.
+pub(super) struct Watches {
+    pub(super) public: Watch,
+    pub(super) mesh: Watch,
+    pub(super) admin: Watch,
+}
+
+/// Serves on all listeners; returns once the node is ready and `node.json`
 /// says where.
-pub(super) async fn start(
-    mut bound: Bound,
-    drain: Watch,
-    drain_admin: Watch,
-) -> Result<Running, StartError> {
+pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running, StartError> {
+    let Watches { public: drain, mesh: drain_mesh, admin: drain_admin } = watches;
     let starting = bound.readiness.hold("services started");
     let all = OURS.into_iter().chain([HEALTH]).chain(REFLECTION).collect::<Vec<_>>();
     let methods = Arc::new(Methods::mounted(&all).map_err(contracts)?);
     let layers = Layers::new(&bound.config.traffic, methods, principal, telemetry::trace_id);
-    let services = start_services(&mut bound, &layers, &drain).await?;
+    let services = start_services(&mut bound, &layers, &drain, &drain_mesh).await?;
     let routes = routes(&bound, &services, &drain)?;
+    let mesh_address = bound.mesh();
 
     let red = Red::registered(&mut bound.registry);
     let counted = metrics::Metrics::default();
@@ -69,11 +80,13 @@ pub(super) async fn start(
         telemetry,
         registry,
         security,
-        store,
+        database,
         sandbox,
         readiness,
         public,
         admin,
+        mesh: _,
+        incarnation: _,
     } = bound;
     let (public_address, admin_address) = (public.address(), admin.address());
     let shown = Admin {
@@ -96,21 +109,38 @@ pub(super) async fn start(
 
     drop(starting);
     readiness.ready().await;
-    dir.write_node_file(public_address, admin_address, security.ca_file())?;
+    dir.write_node_file(public_address, mesh_address, admin_address, security.ca_file())?;
     tracing::info!(public = %public_address, admin = %admin_address, node = dir.node_id(), "ready");
     let shutdown = config.shutdown;
-    let chat = services.chat;
-    Ok(Running { shutdown, readiness, chat, store, sandbox, security, telemetry, dir, serving })
+    let Services { chat, member, .. } = services;
+    Ok(Running {
+        shutdown,
+        readiness,
+        chat,
+        member,
+        database,
+        sandbox,
+        security,
+        telemetry,
+        dir,
+        serving,
+    })
 }
 
 async fn start_services(
     bound: &mut Bound,
     layers: &Layers,
     drain: &Watch,
+    drain_mesh: &Watch,
 ) -> Result<Services, StartError> {
-    let Bound { config, dir, registry, security, store, sandbox, readiness, .. } = bound;
+    let touched = Touched::new();
+    let cluster_metrics = ClusterMetrics::register(&mut bound.registry);
+    let joining = Joining::new(bound, &touched).await?;
+    let elsewhere = joining.as_ref().map(|joining| joining.links.clone());
+    let store = bound.database.store();
+    let Bound { config, dir, incarnation, registry, security, sandbox, readiness, .. } = bound;
     let chat = Chat::start(
-        Arc::new(store.clone()),
+        store.clone(),
         &config.chat,
         config.traffic.max_message_bytes,
         dir.node_id(),
@@ -118,47 +148,50 @@ async fn start_services(
         drain.clone(),
         readiness,
         Some(Arc::new(Frames(layers.shares.clone()))),
-        None,
+        elsewhere.clone().map(|links| links as Arc<dyn Peers>),
     )
     .await?;
-    let touched = Touched::new();
     let rooms = Arc::new(Rooms { router: chat.router(), view: chat.view() });
     let payments = Payments::start(payment::Parts {
-        store: Arc::new(store.clone()),
-        incarnation: id::fresh().to_string(),
-        shared: false,
+        store: store.clone(),
+        incarnation: incarnation.clone(),
+        shared: elsewhere.is_some(),
         provider: Arc::new(sandbox.clone()),
         config: config.payment.clone(),
         accounts: security.accounts(),
         receipts: rooms.clone(),
         membership: rooms,
-        notifier: Arc::new(Histories(touched.clone())),
+        notifier: Arc::new(Histories { here: touched.clone(), elsewhere }),
         metrics: PaymentMetrics::register(registry),
         clock: Arc::new(clock::System),
         drain: drain.clone(),
     })
     .await?;
-    let transactions =
-        Transactions::new(Arc::new(store.clone()), security.accounts(), touched, drain.clone());
-    Ok(Services { chat, payments, transactions })
+    let transactions = Transactions::new(store, security.accounts(), touched, drain.clone());
+    let partitions = chat.partitions();
+    let (member, cluster) = match joining {
+        None => (None, member::alone(bound, &cluster_metrics, partitions)),
+        Some(joining) => {
+            links::serve(bound, &joining.links, drain_mesh)?;
+            let joined = joining.join(bound, cluster_metrics, partitions, &payments, drain_mesh);
+            let (member, view) = joined.await?;
+            (Some(member), view)
+        }
+    };
+    Ok(Services { chat, payments, transactions, cluster, member })
 }
 
 fn routes(bound: &Bound, services: &Services, drain: &Watch) -> Result<Routes, StartError> {
-    let Bound { config, dir, store, sandbox, readiness, .. } = bound;
+    let Bound { config, dir, database, sandbox, readiness, .. } = bound;
     let max = config.traffic.max_message_bytes;
     let limits = ApiLimits {
         max_body_bytes: config.chat.max_body_bytes,
         max_message_bytes: max,
         page_entries: config.chat.page_entries,
     };
-    let Services { chat, payments, transactions } = services;
-    let api = ChatApi::new(
-        chat.router(),
-        chat.view(),
-        Arc::new(store.clone()),
-        config.chat.partitions,
-        limits,
-    );
+    let Services { chat, payments, transactions, cluster, .. } = services;
+    let api =
+        ChatApi::new(chat.router(), chat.view(), database.store(), config.chat.partitions, limits);
     let sandboxed = payments.sandbox_service(sandbox.clone());
     Ok(Routes::builder()
         .method(stream::PATH, chat.route(api.clone().service()))
@@ -166,6 +199,7 @@ fn routes(bound: &Bound, services: &Services, drain: &Watch) -> Result<Routes, S
         .service(payments.service().max_decoding_message_size(max))
         .service(sandboxed.max_decoding_message_size(max))
         .service(transactions.clone().service().max_decoding_message_size(max))
+        .service(ClusterApi::new(cluster.clone(), drain.clone()).service())
         .service(IdentityService::new(dir.node_id()).service().max_decoding_message_size(max))
         .service(health::server(readiness.clone(), drain.clone(), &OURS))
         .service(reflection::v1(&OURS).map_err(contracts)?)
@@ -174,10 +208,10 @@ fn routes(bound: &Bound, services: &Services, drain: &Watch) -> Result<Routes, S
 }
 
 /// The proven principal that authentication left for the layers inside of it.
-fn principal(extensions: &Extensions) -> Option<&Principal> {
+pub(super) fn principal(extensions: &Extensions) -> Option<&Principal> {
     extensions.get::<Authenticated>()?.principal()
 }
 
-fn contracts(error: impl std::fmt::Display) -> StartError {
+pub(super) fn contracts(error: impl std::fmt::Display) -> StartError {
     StartError::Contracts(error.to_string())
 }

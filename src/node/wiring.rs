@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::chat::{self, FrameLimit, RoomsView, Router};
+use crate::cluster::link::Links;
 use crate::payment::{Membership, Notifier, ReceiptData, ReceiptPoster};
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
@@ -49,15 +50,22 @@ impl Membership for Rooms {
     }
 }
 
-/// Postings wake the histories that follow their accounts. Those who wait for a
-/// payment here were woken before.
+/// Postings wake the histories that follow their accounts, here and on other
+/// nodes. Those who wait for a payment here were woken before.
 #[derive(Debug)]
-pub(super) struct Histories(pub(super) Touched);
+pub(super) struct Histories {
+    pub(super) here: Touched,
+    pub(super) elsewhere: Option<Arc<Links>>,
+}
 
 impl Notifier for Histories {
-    fn touched(&self, accounts: &[AccountName], _payment: Uuid) {
+    fn touched(&self, accounts: &[AccountName], payment: Uuid) {
         for account in accounts {
-            self.0.touched(account);
+            self.here.touched(account);
+        }
+        if let Some(links) = &self.elsewhere {
+            let names: Vec<String> = accounts.iter().map(|account| account.as_str().to_owned()).collect();
+            links.touched(&names, &[payment.as_bytes().to_vec()]);
         }
     }
 }

@@ -105,6 +105,19 @@ pub fn ensure(
     Ok(false)
 }
 
+/// Has the data directory of another node of this machine use the same folder:
+/// the nodes then believe each other, and each other's clients.
+pub fn share(data_dir: &Path, other: &Path) -> Result<(), DevelopmentError> {
+    issue::make_private_dir(other)?;
+    let link = dir(other);
+    match std::os::unix::fs::symlink(dir(data_dir), &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(issue::file_error(&link)(error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the folder is complete; changes nothing.
 pub(super) fn look(data_dir: &Path) -> Result<(), DevelopmentError> {
     let dir = dir(data_dir);

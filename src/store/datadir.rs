@@ -6,6 +6,7 @@
 //! | `version` | the form of the directory; a newer one is refused |
 //! | `node-id` | made once, kept |
 //! | `incarnation` | raised at each start |
+//! | `incarnations` | the newest ones under which the node took part in a cluster |
 //! | `node.json` | where the running node is; for scripts and commands |
 //! | `simpul.db`, `sandbox.db`, `dev/`, `audit.log` | their owners' |
 //!
@@ -29,6 +30,10 @@ pub const VERSION: u32 = 1;
 /// How often, and how long apart, the lock is tried: a command that only looks
 /// whether a node runs has it for a moment.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(50));
+
+/// How many incarnations are remembered: a run may be declared dead, and begin
+/// another, several times.
+const INCARNATIONS: usize = 16;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +147,7 @@ impl DataDir {
     pub fn write_node_file(
         &self,
         public: SocketAddr,
+        mesh: Option<SocketAddr>,
         admin: SocketAddr,
         ca_file: Option<PathBuf>,
     ) -> Result<(), DataDirError> {
@@ -150,7 +156,7 @@ impl DataDir {
             node_id: self.node_id.clone(),
             incarnation: self.incarnation,
             public,
-            mesh: None,
+            mesh,
             admin,
             ca_file,
         };
@@ -159,6 +165,23 @@ impl DataDir {
             serde_json::to_string_pretty(&node).map_err(|error| failed(&path, error.into()))?;
         text.push('\n');
         replace(&path, text.as_bytes())
+    }
+
+    /// The newest incarnations under which the node took part in a cluster,
+    /// earlier runs' included, the newest last.
+    pub fn incarnations(&self) -> Result<Vec<String>, DataDirError> {
+        let text = read(&self.path.join("incarnations"))?.unwrap_or_default();
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Remembers one more; durable when this returns.
+    pub fn remember(&self, incarnation: &str) -> Result<(), DataDirError> {
+        let mut all = self.incarnations()?;
+        all.push(incarnation.to_owned());
+        let newest = all.len().saturating_sub(INCARNATIONS);
+        let mut text = all.split_off(newest).join("\n");
+        text.push('\n');
+        replace(&self.path.join("incarnations"), text.as_bytes())
     }
 
     /// Removes `node.json`: the node takes no more calls.

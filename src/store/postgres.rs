@@ -34,17 +34,17 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-pub(crate) use self::transaction::JobFuture;
+pub(crate) use self::migrate::newest;
 
 use self::known::Known;
 use self::primary::{Primary, Watch};
 use self::session::{Purpose, Session};
 use super::StoreError;
 use crate::readiness::Readiness;
-use crate::task;
+use crate::{config, task};
 
-/// A connection that lay idle for longer is tried before it is used.
-const IDLE: Duration = Duration::from_secs(2);
+/// How long a connection that is tried may take to answer.
+const TRIED: Duration = Duration::from_secs(1);
 
 /// How long connections have to end when the store is closed.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -66,6 +66,21 @@ pub struct PgSettings {
     pub statement_timeout: Duration,
 }
 
+impl PgSettings {
+    /// From the configuration. The incarnation is the one that joins the
+    /// cluster.
+    pub fn of(store: &config::schema::Store, node: &str, incarnation: &str) -> Self {
+        Self {
+            url: store.url.clone(),
+            node: node.to_owned(),
+            incarnation: incarnation.to_owned(),
+            connections: store.connections,
+            connect_timeout: store.connect_timeout,
+            statement_timeout: store.statement_timeout,
+        }
+    }
+}
+
 /// The engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PgStore {
@@ -79,6 +94,8 @@ pub struct PgStore {
     distributed: bool,
     /// How long one attempt at anything may take, connecting included.
     attempt: Duration,
+    /// How long one statement may take.
+    statement: Duration,
 }
 
 impl PgStore {
@@ -112,7 +129,8 @@ impl PgStore {
         let pools = [pool.clone(), fencing.clone()];
         task::spawn("store primary", Watch { primary, pools, place, healthy }.run(wanted));
         let attempt = connect_timeout + settings.statement_timeout * 2;
-        Ok(Self { pool, fencing, look, health, known, distributed, attempt })
+        let statement = settings.statement_timeout;
+        Ok(Self { pool, fencing, look, health, known, distributed, attempt, statement })
     }
 
     /// Whether the store is reached: false from a failed look at the addresses
@@ -156,6 +174,31 @@ impl PgStore {
         if timeout(CLOSE, closing).await.is_err() {
             tracing::warn!("a statement does not end; the store is closed under it");
         }
+    }
+
+    /// A connection outside of the pools, under a name of its own, to the server
+    /// that they use: for what must not share a transaction with them. It is
+    /// admitted as theirs are, and has their time limits.
+    pub(crate) async fn own_connection(&self, name: &str) -> Result<PgConnection, StoreError> {
+        let session = Session {
+            name: name.to_owned(),
+            purpose: Purpose::General,
+            statement_timeout: self.statement,
+        };
+        let connecting = async {
+            let mut connection = self.pool.connect_options().connect().await?;
+            session.set_up(&mut connection).await?;
+            let seen = session::look(&mut connection).await?;
+            self.known.admit(&seen)?;
+            Ok(connection)
+        };
+        let connected = timeout(self.attempt, connecting).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable("the server does not answer in time".to_owned()))
+        });
+        if connected.is_err() {
+            self.look_again();
+        }
+        connected
     }
 
     /// The connections for reading and ordinary transactions.
@@ -214,8 +257,11 @@ fn pool(
         .before_acquire(move |connection, meta| {
             let known = acquiring.clone();
             Box::pin(async move {
-                let rested = meta.idle_for < IDLE || connection.ping().await.is_ok();
-                Ok(rested && known.trusts(meta.age))
+                if !known.trusts(meta.age) {
+                    return Ok(false);
+                }
+                let tried = known.suspects(meta.idle_for);
+                Ok(!tried || matches!(timeout(TRIED, connection.ping()).await, Ok(Ok(()))))
             })
         })
         .connect_lazy_with(options.clone())

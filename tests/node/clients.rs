@@ -115,7 +115,7 @@ impl Grpcurl<'_> {
 fn grpcurl_lists_describes_and_calls_every_service() {
     let Some(program) = tool("SIMPUL_TEST_GRPCURL", "grpcurl") else { return };
     let node = Node::start();
-    let token = node.token("alice", &[]);
+    let token = node.token("alice", &["customer", "merchant", "operator"]);
     let mut grpcurl = Grpcurl { node: &node, program, token, called: BTreeSet::new() };
     let listed = grpcurl.run(&[], &["list"]);
     let listed: BTreeSet<String> = listed.lines().map(str::to_owned).collect();
@@ -138,6 +138,8 @@ fn grpcurl_lists_describes_and_calls_every_service() {
     grpcurl.call("grpc.health.v1.Health", "Check", one, "\"SERVING\"");
     let identity = "simpul.identity.v1.IdentityService";
     grpcurl.call(identity, "WhoAmI", "{}", "\"user/alice@dev.simpul\"");
+    let cluster = "simpul.cluster.v1.ClusterService";
+    grpcurl.call(cluster, "GetCluster", "{}", "\"NODE_STATE_LIVE\"");
     chats(&mut grpcurl);
     pays(&mut grpcurl);
     assert_eq!(grpcurl.called, listed, "every service is called");

@@ -216,6 +216,7 @@ fn launch(dir: &Path, env: &[(String, String)]) -> (Child, Value) {
     let mut child = command
         .env("SIMPUL_LISTEN__PUBLIC", "127.0.0.1:0")
         .env("SIMPUL_LISTEN__ADMIN", "127.0.0.1:0")
+        .env("SIMPUL_LISTEN__MESH", "127.0.0.1:0")
         .envs(env.iter().map(|(k, v)| (k, v)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

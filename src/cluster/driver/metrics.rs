@@ -94,6 +94,12 @@ impl ClusterMetrics {
         }
     }
 
+    /// What a node without others shows.
+    pub fn alone(&self, partitions: u16) {
+        self.nodes([NodeState::Live].into_iter());
+        self.owned.set(partitions.into());
+    }
+
     pub(super) fn nodes(&self, states: impl Iterator<Item = NodeState>) {
         let mut counts = [0_i64; 4];
         for state in states {

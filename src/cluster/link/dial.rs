@@ -148,7 +148,7 @@ async fn once(shared: Arc<Shared>, peer: Arc<Peer>, connection: u16) -> Ended {
         }
     };
     let outbox = Outbox::new(shared.backlog, shared.metrics.backlog.clone());
-    let hello = shared.me.hello(shared.own_timeline(), u32::from(connection));
+    let hello = shared.hello(u32::from(connection));
     outbox.push(Encoded::request(pb::request_frame::Frame::Hello(hello)));
     let opening = http::open(stream, OutboxBody::request(outbox.clone()));
     let link = Outgoing::new(&peer, connection, shared.next_generation(), outbox);

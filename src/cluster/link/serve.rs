@@ -139,7 +139,7 @@ where
     is_member(shared, &hello).await.map_err(|refused| refuse(shared, &hello.node_id, refused))?;
     shared.saw_timeline(hello.timeline);
     let outbox = Outbox::new(shared.backlog, shared.metrics.backlog.clone());
-    let own = shared.me.hello(shared.own_timeline(), hello.connection);
+    let own = shared.hello(hello.connection);
     outbox.push(Encoded::response(pb::response_frame::Frame::Hello(own)));
     let link = Incoming::new(&hello, shared.next_generation(), outbox.clone());
     let running = incoming::run(shared.clone(), link, rest.collect(), frames);

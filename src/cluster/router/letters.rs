@@ -58,7 +58,6 @@ pub(in crate::cluster) async fn run(shared: Arc<Shared>) {
 
 /// Leaves letters and collects what became of them.
 async fn ask(shared: &Shared, mut leave: mpsc::Receiver<Leave>) {
-    let from = shared.me.incarnation.clone();
     let mut attempts: BTreeMap<i64, u64> = BTreeMap::new();
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,10 +65,12 @@ async fn ask(shared: &Shared, mut leave: mpsc::Receiver<Leave>) {
         tokio::select! {
             biased;
             _ = look.tick(), if !attempts.is_empty() => {
+                let from = shared.incarnation();
                 collect(shared, &from, &mut attempts).await;
             }
             letter = leave.recv() => {
                 let Some(Leave { attempt, partition, body }) = letter else { return };
+                let from = shared.incarnation();
                 match shared.store.leave_letter(partition, &from, &body).await {
                     Ok(letter) => {
                         attempts.insert(letter, attempt);

@@ -56,13 +56,14 @@ fn node_json_is_there_while_the_node_serves() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = DataDir::open(dir.path(), Some("kota")).expect("opened");
     let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    node.write_node_file(address(1), address(2), Some("/x/ca.pem".into())).expect("written");
+    node.write_node_file(address(1), Some(address(3)), address(2), Some("/x/ca.pem".into()))
+        .expect("written");
     let file = dir.path().join("node.json");
     let read: serde_json::Value =
         serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
     let expected = serde_json::json!({
         "pid": std::process::id(), "node_id": "kota", "incarnation": 1,
-        "public": "127.0.0.1:1", "mesh": null, "admin": "127.0.0.1:2", "ca_file": "/x/ca.pem",
+        "public": "127.0.0.1:1", "mesh": "127.0.0.1:3", "admin": "127.0.0.1:2", "ca_file": "/x/ca.pem",
     });
     assert_eq!(read, expected);
     drop(node);

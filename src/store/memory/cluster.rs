@@ -33,11 +33,17 @@ impl ClusterStore for MemoryStore {
 
     async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {
         self.write(|data| {
-            let standing = data.nodes.get(&node.id);
-            if let Some(other) = standing.filter(|other| {
-                other.state.is_alive() && other.info.incarnation != node.incarnation
-            }) {
-                return Ok(Joined::Taken(Box::new(other.clone())));
+            if let Some(standing) = data.nodes.get(&node.id) {
+                let same = standing.info.incarnation == node.incarnation;
+                match (same, standing.state.is_alive()) {
+                    // It asks again, because the answer was lost.
+                    (true, true) => return Ok(Joined::New),
+                    // What was declared dead must come as another.
+                    (true, false) | (false, true) => {
+                        return Ok(Joined::Taken(Box::new(standing.clone())));
+                    }
+                    (false, false) => {}
+                }
             }
             let record = NodeRecord {
                 info: node.clone(),

@@ -12,6 +12,9 @@ use crate::store::StoreError;
 /// used twice.
 const AROUND: Duration = Duration::from_secs(1);
 
+/// A connection that lay idle for longer is tried before it is used.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// What a server says of itself. Empty and 0 where it may not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -28,6 +31,8 @@ struct Facts {
     seen: Seen,
     /// When the timeline was raised, or another address was chosen.
     changed: Option<Instant>,
+    /// When the store did not answer last.
+    failed: Option<Instant>,
 }
 
 impl Known {
@@ -68,6 +73,16 @@ impl Known {
     /// Whether a connection of this age was made after the last change.
     pub(super) fn trusts(&self, age: Duration) -> bool {
         self.lock().changed.is_none_or(|changed| age + AROUND <= changed.elapsed())
+    }
+
+    /// The store did not answer: what lies idle since then may be broken too.
+    pub(super) fn failed(&self) {
+        self.lock().failed = Some(Instant::now());
+    }
+
+    /// Whether a connection that lay idle for so long is to be tried first.
+    pub(super) fn suspects(&self, idle: Duration) -> bool {
+        idle >= IDLE || self.lock().failed.is_some_and(|failed| idle >= failed.elapsed())
     }
 }
 
@@ -115,5 +130,16 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         assert!(!known.trusts(Duration::from_millis(2_500)));
         assert!(known.trusts(Duration::from_millis(1_500)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_idle_since_a_failure_is_tried_first() {
+        let known = Known::default();
+        assert!(!known.suspects(Duration::from_secs(1)) && known.suspects(IDLE));
+        known.failed();
+        assert!(known.suspects(Duration::ZERO));
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert!(known.suspects(Duration::from_millis(500)));
+        assert!(!known.suspects(Duration::from_millis(499)));
     }
 }

@@ -29,7 +29,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
 const LOCK: i64 = 0x7369_6d70_756c_0001;
 
 /// The newest migration of this release.
-fn newest() -> i64 {
+pub(crate) fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 

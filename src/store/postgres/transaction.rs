@@ -145,7 +145,7 @@ impl PgStore {
         T: Send,
         F: for<'c> Fn(&'c mut PgConnection) -> JobFuture<'c, T> + Send + Sync,
     {
-        self.again(operation, || write_once(pool, &job)).await
+        self.again(operation, || self.write_once(pool, &job)).await
     }
 
     /// Runs a transaction again as often as the database asks for it.
@@ -178,6 +178,35 @@ impl PgStore {
         writing.instrument(span).await
     }
 
+    async fn write_once<T, F>(&self, pool: &PgPool, job: &F) -> Result<T, StoreError>
+    where
+        T: Send,
+        F: for<'c> Fn(&'c mut PgConnection) -> JobFuture<'c, T> + Send + Sync,
+    {
+        let mut lease = Lease::take(pool).await?;
+        let begun = lease.connection()?.begin().await;
+        let mut transaction = begun.map_err(|error| self.not_begun(error.into()))?;
+        let written = match job(&mut transaction).await {
+            Ok(value) => commit(transaction).await.map(|()| value),
+            Err(error @ StoreError::Unavailable(_)) => {
+                drop(transaction);
+                Err(error)
+            }
+            Err(error) => transaction.rollback().await.map_err(StoreError::from).and(Err(error)),
+        };
+        if !matches!(written, Err(StoreError::Unavailable(_))) {
+            lease.give_back();
+        }
+        written
+    }
+
+    /// Nothing was asked yet: another connection may do.
+    fn not_begun(&self, error: StoreError) -> StoreError {
+        let StoreError::Unavailable(_) = error else { return error };
+        self.known.failed();
+        StoreError::Conflict(TRY_AGAIN)
+    }
+
     /// Ends what takes too long, and asks for a look at the addresses when the
     /// store did not answer.
     async fn within<T>(
@@ -189,31 +218,11 @@ impl PgStore {
             Err(StoreError::Unavailable("the server does not answer in time".to_owned()))
         });
         if matches!(done, Err(StoreError::Unavailable(_))) {
+            self.known.failed();
             self.look_again();
         }
         done
     }
-}
-
-async fn write_once<T, F>(pool: &PgPool, job: &F) -> Result<T, StoreError>
-where
-    T: Send,
-    F: for<'c> Fn(&'c mut PgConnection) -> JobFuture<'c, T> + Send + Sync,
-{
-    let mut lease = Lease::take(pool).await?;
-    let mut transaction = lease.connection()?.begin().await?;
-    let written = match job(&mut transaction).await {
-        Ok(value) => commit(transaction).await.map(|()| value),
-        Err(error @ StoreError::Unavailable(_)) => {
-            drop(transaction);
-            Err(error)
-        }
-        Err(error) => transaction.rollback().await.map_err(StoreError::from).and(Err(error)),
-    };
-    if !matches!(written, Err(StoreError::Unavailable(_))) {
-        lease.give_back();
-    }
-    written
 }
 
 async fn change_once<T, F>(pool: &PgPool, job: &F) -> Result<T, StoreError>

@@ -10,6 +10,7 @@ use crate::cluster::driver::read::Read;
 use crate::cluster::driver::seen::Picture;
 use crate::cluster::driver::step;
 use crate::cluster::membership::Fate;
+use crate::refusal::{Reason, Refusal};
 use crate::store::StoreError;
 use crate::store::cluster::{NodeRecord, NodeState, Observation, StoreIdentity};
 
@@ -23,8 +24,10 @@ const KEPT: Duration = Duration::from_secs(86_400);
 /// Without a good read for so long the node says that it cannot reach the store.
 const UNREACHABLE: Duration = Duration::from_secs(2);
 
-/// How often sessions are told that nothing is reached.
+/// How often sessions are told that nothing is reached, and when they may look
+/// whether that has changed.
 const TURN_AWAY: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Life<'_> {
     /// Whether the next read asks which database it is.
@@ -231,8 +234,11 @@ impl Life<'_> {
         if !linked && due {
             self.turned_away = Some(now);
             tracing::warn!("neither the store nor another node is reached: sessions are sent away");
-            let hints = self.elsewhere();
-            self.parts.partitions.move_sessions(usize::MAX, &hints, balance::JITTER);
+            // Tells nobody, but the end of each session names them.
+            self.parts.partitions.move_sessions(0, &self.elsewhere(), Duration::ZERO);
+            let why = "the node reaches neither the store nor another node";
+            let why = Refusal::new(Reason::StoreUnavailable, why).retry_after(AGAIN);
+            self.parts.partitions.turn_away(&why);
         }
     }
 

@@ -1,0 +1,15 @@
+//! Clusters as users meet them: real processes on one PostgreSQL, real mutual
+//! TLS between them, free ports.
+#![allow(missing_docs, missing_debug_implementations, unreachable_pub)]
+
+mod cluster;
+mod deaths;
+mod drains;
+mod refusals;
+mod rooms;
+#[allow(dead_code)] // Shared with tests/node, which uses all of it.
+#[path = "../node/support.rs"]
+mod support;
+#[allow(dead_code)] // Shared with tests/node, which uses all of it.
+#[path = "../node/talk.rs"]
+mod talk;
