@@ -10,11 +10,10 @@ pub mod backup;
 pub mod balance;
 pub mod cert;
 pub mod chat;
-pub mod client;
+pub mod cluster;
 pub mod completions;
 pub mod config_command;
 pub mod configuration;
-pub mod connect;
 pub mod context;
 pub mod contexts;
 pub mod credentials;
@@ -30,9 +29,9 @@ pub mod payment;
 pub mod policy;
 pub mod render;
 pub mod restore;
-pub mod retry;
 pub mod room;
 pub mod serve;
+pub mod store;
 pub mod target;
 pub mod text;
 pub mod token;
@@ -76,6 +75,7 @@ enum Command {
     History(history::History),
     Balance(balance::Balance),
     Room(room::Room),
+    Cluster(cluster::ClusterCommand),
     Whoami(whoami::Whoami),
     Token(token::Token),
     Cert(cert::Cert),
@@ -85,6 +85,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Backup(backup::Backup),
     Restore(restore::Restore),
+    Store(store::StoreCommand),
     Context(context::ContextCommand),
     Completions(completions::Completions),
 }
@@ -193,6 +194,7 @@ fn execute(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Payment(command) => command.watches(),
         Command::History(command) => command.follow,
         Command::Health(command) => command.watch,
+        Command::Cluster(command) => command.watches(),
         _ => false,
     };
     let done = runtime.block_on(async {
@@ -223,6 +225,7 @@ async fn dispatch(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::History(command) => command.run(env).await,
         Command::Balance(command) => command.run(env).await,
         Command::Room(command) => command.run(env).await,
+        Command::Cluster(command) => command.run(env).await,
         Command::Whoami(command) => command.run(env).await,
         Command::Token(command) => command.run(env),
         Command::Cert(command) => command.run(env),
@@ -232,6 +235,7 @@ async fn dispatch(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Doctor(command) => command.run(env).await,
         Command::Backup(command) => command.run(env).await,
         Command::Restore(command) => command.run(env).await,
+        Command::Store(command) => command.run(env).await,
         Command::Context(command) => command.run(env),
         Command::Completions(command) => command.run(env),
     }

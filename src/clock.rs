@@ -1,6 +1,9 @@
 //! Time as the node uses it: a wall clock for what people and tokens mean, a
 //! boot clock for what must not be fooled by a freeze.
 
+#[cfg(feature = "fault")]
+pub mod simulated;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Gives the wall clock's time; passed into cores so that tests can set it.
@@ -15,6 +18,10 @@ pub struct System;
 
 impl Clock for System {
     fn now(&self) -> SystemTime {
+        #[cfg(feature = "fault")]
+        if let Some(reading) = simulated::reading() {
+            return reading.wall;
+        }
         SystemTime::now()
     }
 }
@@ -43,6 +50,10 @@ pub fn timestamp(micros: i64) -> prost_types::Timestamp {
 /// stopped included (CLOCK_BOOTTIME): a thawed process sees how long it was
 /// away before it does anything else.
 pub fn since_boot() -> Duration {
+    #[cfg(feature = "fault")]
+    if let Some(reading) = simulated::reading() {
+        return reading.boot;
+    }
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }

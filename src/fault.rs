@@ -1,10 +1,55 @@
-//! Named points at which a test may count, hold and then kill the process.
+//! Named points at which a test may count, hold and then kill the process, and
+//! faults that a test plants to see that they are found.
 //!
 //! They exist only with the cargo feature `fault`, which releases do not have;
 //! without it [`point`] is nothing. With it, and with SIMPUL_TEST_FAULT_DIR
 //! set, passing the point `x` appends a byte to the file `x` in that directory
 //! (its length counts the passes) and then waits while the file `x.hold`
 //! exists.
+
+#[cfg(feature = "fault")]
+pub mod domain;
+
+/// A fault planted on purpose, to show that the simulation's judge finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// The store appends whatever the partition's row says.
+    NoFence,
+    /// A takeover works with the head as of when its statement began.
+    HeadInTake,
+    /// A send is acknowledged before its commit.
+    AckFirst,
+    /// A session resumes one entry too late.
+    CursorOff,
+    /// A new link does not say again which rooms are followed.
+    InterestLost,
+    /// Nobody looks whether the last message of a link was lost.
+    NoResync,
+}
+
+/// Whether the fault is planted in this thread: never, in a release.
+#[cfg(not(feature = "fault"))]
+#[inline]
+pub const fn planted(_plant: Plant) -> bool {
+    false
+}
+
+/// Whether the fault is planted in this thread.
+#[cfg(feature = "fault")]
+pub fn planted(plant: Plant) -> bool {
+    PLANTED.try_with(std::cell::Cell::get).ok().flatten() == Some(plant)
+}
+
+/// Plants a fault in this thread, in the place of any other; `None` removes it.
+#[cfg(feature = "fault")]
+pub fn plant(plant: Option<Plant>) {
+    PLANTED.set(plant);
+}
+
+#[cfg(feature = "fault")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Plant>> = const { std::cell::Cell::new(None) };
+}
 
 /// Passes a point. Points are named after what has just become true. Example:
 /// `payment.submitting`.

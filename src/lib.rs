@@ -6,9 +6,12 @@
 
 pub mod backoff;
 pub mod card;
+pub mod chance;
 pub mod chat;
 pub mod cli;
+pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod cut;
 pub mod drain;

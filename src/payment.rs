@@ -18,6 +18,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -78,17 +79,25 @@ pub trait Membership: Send + Sync + std::fmt::Debug {
     async fn is_member(&self, room_id: &str, principal: &Principal) -> Result<bool, Refusal>;
 }
 
-/// Told that an account's balance or history changed, after the commit.
+/// Told, after the commit, what changed, so that whoever follows it here or on
+/// another node looks. A hint: who waits looks every few seconds anyway.
 pub trait Notifier: Send + Sync + std::fmt::Debug {
-    /// Must not block.
-    fn touched(&self, account: &AccountName);
+    /// The payment changed, and with it the balances or histories of these
+    /// accounts, each named once; often of none. Must not block.
+    fn touched(&self, accounts: &[AccountName], payment: Uuid);
 }
 
 /// What [`Payments::start`] needs.
 #[derive(Debug)]
 pub struct Parts {
-    /// Where payments are kept. No other node may run on it.
+    /// Where payments are kept.
     pub store: Arc<dyn PaymentStore>,
+    /// This run of the node, a UUID: under it the worker holds its leases.
+    pub incarnation: String,
+    /// Whether other nodes run on the store. If not, everything that an earlier
+    /// process left is taken up at the start; if so, whoever declares a node
+    /// dead calls [`Payments::recover_of`].
+    pub shared: bool,
     /// Who moves the money.
     pub provider: Arc<dyn PaymentProvider>,
     /// Time-outs, bounds.
@@ -128,13 +137,16 @@ impl Core {
         self.parts.store.as_ref()
     }
 
-    /// Tells of what was just committed.
-    fn tell(&self, payment: Uuid, transfers: &[Transfer]) {
+    /// Tells those who wait, here and on other nodes, of what was just
+    /// committed. The payee's balance changes with the hold alone, too.
+    fn tell(&self, payment: Uuid, transfers: &[Transfer], held: Option<&Principal>) {
         self.hub.touch(payment);
-        for movement in transfers.iter().flat_map(|transfer| &transfer.movements) {
-            self.parts.notifier.touched(&movement.from);
-            self.parts.notifier.touched(&movement.to);
-        }
+        let movements = transfers.iter().flat_map(|transfer| &transfer.movements);
+        let mut accounts: BTreeSet<AccountName> =
+            movements.flat_map(|movement| [&movement.from, &movement.to]).cloned().collect();
+        accounts.extend(held.map(AccountName::of));
+        let accounts: Vec<_> = accounts.into_iter().collect();
+        self.parts.notifier.touched(&accounts, payment);
     }
 }
 
@@ -145,20 +157,45 @@ pub struct Payments {
 }
 
 impl Payments {
-    /// Takes up what an earlier process left, and starts the worker. It ends by
-    /// the drain: no new work, sends under way within the deadline.
+    /// Takes up what an earlier process left, if no other node runs on the
+    /// store, and starts the worker. It ends by the drain: no new work, sends
+    /// under way within the deadline.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let now = clock::micros(parts.clock.now());
-        let unknown = parts.store.recover(now).await?;
+        let shared = parts.shared;
+        let core = Arc::new(Core { parts, work: Notify::new(), hub: Hub::default() });
+        let payments = Self { core: core.clone() };
+        if !shared {
+            payments.recover(None).await?;
+        }
+        worker::start(core);
+        Ok(payments)
+    }
+
+    /// Takes up what an incarnation of a node left that was declared dead: what
+    /// it was sending is asked about, what it had leased is leased anew. Returns
+    /// how many operations it was sending. Should nobody call it, leases run
+    /// out by themselves, and the same is done later. Calling it twice, or for
+    /// an incarnation that lives after all, costs nothing but a question.
+    pub async fn recover_of(&self, incarnation: &str) -> Result<u64, StoreError> {
+        self.recover(Some(incarnation)).await
+    }
+
+    /// A payment changed on another node: wakes whoever waits for it here.
+    pub fn touched(&self, payment: Uuid) {
+        self.core.hub.touch(payment);
+    }
+
+    async fn recover(&self, of: Option<&str>) -> Result<u64, StoreError> {
+        let unknown = self.core.store().recover(self.core.now(), of).await?;
         if unknown > 0 {
             tracing::warn!(
                 unknown,
-                "operations were being sent at the last stop; asking about them"
+                of = of.unwrap_or("the last run"),
+                "operations were being sent when their node ended; asking about them"
             );
         }
-        let core = Arc::new(Core { parts, work: Notify::new(), hub: Hub::default() });
-        worker::start(core.clone());
-        Ok(Self { core })
+        self.core.work.notify_one();
+        Ok(unknown)
     }
 
     /// The service, to be put behind the layers.

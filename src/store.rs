@@ -8,9 +8,14 @@
 pub mod backup;
 pub mod chat;
 pub mod cluster;
+mod database_error;
 pub mod datadir;
 pub mod ledger;
+pub mod location;
+#[cfg(feature = "fault")]
+pub mod memory;
 pub mod payment;
+pub mod postgres;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -30,8 +35,10 @@ impl<T: ChatStore + PaymentStore + LedgerStore> Store for T {}
 /// Why the store did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// Disk full, an I/O or fsync error, a closed or locked database. Nothing
-    /// was kept; the engine recovers by itself when it can.
+    /// Disk full, an I/O or fsync error, a closed or locked database, a server
+    /// that does not answer. The engine recovers by itself when it can. Nothing
+    /// was kept, except on a database server: there the answer to a commit can
+    /// be lost, and what was being committed may stand.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// What was expected to be so no longer is (compare-and-set, a key that is

@@ -23,7 +23,9 @@ pub struct Global {
     /// The data directory of the local node [env: SIMPUL_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", help_heading = NODE)]
     pub data_dir: Option<PathBuf>,
-    /// A remote node instead of the local one
+    /// A remote node instead of the local one, or several of one cluster with
+    /// commas between: the first that answers is taken, another when it goes
+    /// [env: SIMPUL_SERVER]
     #[arg(long, global = true, value_name = "HOST:PORT", help_heading = NODE)]
     pub server: Option<String>,
     /// A context of the contexts file (see `simpul context`)

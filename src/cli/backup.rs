@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::target::data_dir;
 use crate::store::backup::{BackupError, Report, backup, backup_store};
-use crate::store::sqlite::location;
+use crate::store::location::{self, Location};
 
 /// Copy the store, also while the node runs
 #[derive(Debug, Args)]
@@ -30,9 +30,14 @@ impl Backup {
         let dir = data_dir(&env.global);
         let store = configuration::load(&env.global, &[])
             .ok()
-            .and_then(|loaded| location::file(loaded.config.store.url.expose_secret(), &dir).ok());
+            .and_then(|loaded| location::of(loaded.config.store.url.expose_secret(), &dir).ok());
         let report = match store {
-            Some(store) => backup_store(&store, &dir, &self.to).await,
+            Some(Location::Postgres) => {
+                return Err(Failure::usage(
+                    "the store is a database server's, and so are its copies (pg_basebackup)",
+                ));
+            }
+            Some(Location::Sqlite(store)) => backup_store(&store, &dir, &self.to).await,
             None => backup(&dir, &self.to).await,
         };
         show(env, "backed up to", &report.map_err(refuse)?)

@@ -3,17 +3,17 @@
 //! Three ways, one stream. With a terminal it shows the room and sends what is
 //! typed. Without one it sends each line of its input and ends when all are
 //! acknowledged. With `--count` or `--follow` it only reads and does not look
-//! at its input. A lost connection is taken up again: reading goes on after the
-//! last seq that was shown (`feed`), and what was not acknowledged is sent
-//! again under its old id (`outbox`), so that nothing is lost or doubled.
+//! at its input. A lost connection is taken up again, and a node that is about
+//! to go is left for another one: [`crate::client::chat`] does both, so that
+//! nothing is lost or doubled.
 
 mod feed;
 mod input;
-mod outbox;
-mod renewal;
+mod opener;
 mod session;
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -22,10 +22,13 @@ use serde_json::json;
 use super::env::Env;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::retry::Patience;
-use feed::{Feed, From};
-use outbox::Outbox;
-use session::{End, Session};
+use crate::client::chat::{From, Options, start};
+use feed::Feed;
+use opener::Opener;
+use session::Session;
+
+/// How long nobody may answer before the command gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Read and write in a room
 #[derive(Debug, Args)]
@@ -63,7 +66,7 @@ impl Chat {
 
     /// Reads, sends, comes back after losses, until the end.
     pub async fn run(self, env: &Env) -> Result<Exit, Failure> {
-        let from = From::parse(&self.from)?;
+        let from = feed::parse_from(&self.from)?;
         let reads_only = self.only_reads();
         let interactive = !reads_only && std::io::stdin().is_terminal();
         let shows = reads_only || interactive || from.is_some();
@@ -71,37 +74,27 @@ impl Chat {
         if !crate::id::is_client_key(&format!("{prefix}-{}", u32::MAX)) {
             return Err(Failure::usage("--id must have 1 to 53 characters of A-Z a-z 0-9 . _ -"));
         }
-        let feed = Feed::new(from, shows, self.events || interactive, self.count);
-        let mut session = Session {
+        let feed = Feed::new(shows, self.events || interactive, self.count);
+        let options = Options {
+            prefix: Some(prefix),
+            patience: Some(PATIENCE),
+            // A node that was never there is not waited for.
+            insist: false,
+            ..Options::default()
+        };
+        let (chat, events) = start(Arc::new(Opener(env.clone())), options);
+        let session = Session {
             env,
             room: self.room,
+            chat,
+            events,
             feed: if reads_only { feed.without_input() } else { feed },
-            outbox: Outbox::new(prefix),
             input: if reads_only { None } else { Some(input::lines()) },
+            unanswered: 0,
             interactive,
             worst: Exit::Done,
-            progressed: false,
         };
-        let mut patience = Patience::new(Duration::from_secs(30));
-        let mut met = false;
-        loop {
-            let end = session.run().await?;
-            if std::mem::take(&mut session.progressed) {
-                patience.reset();
-                met = true;
-            }
-            match end {
-                End::Done => return Ok(session.worst),
-                // A node that was never there is not waited for.
-                End::Lost(why) if !met => return Err(why),
-                End::Lost(why) => {
-                    session.tell("RECONNECTING", why.message())?;
-                    if !patience.wait().await {
-                        return Err(session.give_up(why));
-                    }
-                }
-            }
-        }
+        session.run(from.unwrap_or(From::Latest)).await
     }
 }
 

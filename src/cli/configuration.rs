@@ -9,8 +9,7 @@ use super::args::Global;
 use super::failure::Failure;
 use crate::config::{self, Config, LoadArgs, Loaded, Problems};
 use crate::security::{Security, SecurityProblem};
-use crate::store::datadir;
-use crate::store::sqlite::location;
+use crate::store::{datadir, location};
 
 /// Loads it: files, environment, and flags as the last word. `more` are keys
 /// that a command has flags of its own for.
@@ -48,7 +47,7 @@ pub fn unfit(config: &Config) -> Vec<SecurityProblem> {
     if let Err(error) = datadir::look(&dir) {
         problems.push(SecurityProblem::new("data_dir", error));
     }
-    if let Err(error) = location::file(config.store.url.expose_secret(), &dir) {
+    if let Err(error) = location::of(config.store.url.expose_secret(), &dir) {
         problems.push(SecurityProblem::new("store.url", error));
     }
     problems

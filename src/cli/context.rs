@@ -112,8 +112,9 @@ fn merge(context: &mut Context, env: &Env) -> Result<(), Failure> {
     };
     let global = &env.global;
     if let Some(server) = &global.server {
-        let address: super::connect::Address = server.parse()?;
-        context.server = Some(address.to_string());
+        let servers = crate::client::servers::parse(server)?;
+        let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        context.server = Some(servers.join(","));
     }
     let new = Context {
         server: None,

@@ -24,7 +24,7 @@ pub struct File {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
-    /// `HOST:PORT`.
+    /// `HOST:PORT`, or several of one cluster with commas between.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// The name that the node's certificate must have.

@@ -11,6 +11,7 @@ use super::args::Global;
 use super::configuration;
 use super::exit::Exit;
 use super::failure::Failure;
+use crate::client::renewal::Tokens;
 use crate::principal::{Principal, Role, TrustDomain};
 use crate::security::development::{self, TokenRequest};
 
@@ -86,11 +87,6 @@ impl Credential {
         }))
     }
 
-    /// Whether another token may come than the one before.
-    pub fn is_renewable(&self) -> bool {
-        matches!(self, Credential::File(_) | Credential::Signed(_))
-    }
-
     /// A token as the header's value; secret.
     pub fn header(token: &SecretString) -> Result<MetadataValue<Ascii>, Failure> {
         let header = format!("Bearer {}", token.expose_secret().trim());
@@ -99,6 +95,16 @@ impl Credential {
             .map_err(|_| Failure::usage("the token has characters that no token has"))?;
         value.set_sensitive(true);
         Ok(value)
+    }
+}
+
+impl Tokens for Credential {
+    fn token(&self) -> Option<SecretString> {
+        Credential::token(self).ok().flatten()
+    }
+
+    fn is_renewable(&self) -> bool {
+        matches!(self, Credential::File(_) | Credential::Signed(_))
     }
 }
 

@@ -1,10 +1,10 @@
 //! What every command is given: the flags and where results go.
 
 use super::args::Global;
-use super::client::Client;
 use super::failure::Failure;
 use super::output::Output;
 use super::target::Target;
+use crate::client::Client;
 
 /// The surroundings of one command.
 #[derive(Debug, Clone)]

@@ -9,10 +9,10 @@ use super::env::Env;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::render::{TRANSACTION_HEAD, TRANSACTION_WIDTHS, transaction_json, transaction_row};
-use super::retry::Patience;
 use super::target::Target;
 use super::text;
 use super::when;
+use crate::client::patience::Patience;
 use crate::proto::transaction::v1::{GetTransactionHistoryRequest, TransactionKind};
 
 /// Show an account's transactions, oldest first

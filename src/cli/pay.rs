@@ -7,11 +7,11 @@ use clap::{Args, ValueEnum};
 use tonic::{Code, Request};
 
 use super::args::key_value;
-use super::client::Client;
 use super::env::Env;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::render::{payment_json, payment_text};
+use crate::client::Client;
 use crate::money::Money;
 use crate::proto::payment::v1::{
     CaptureMode, Payment, PaymentStatus, ProcessPaymentRequest, WatchPaymentRequest,

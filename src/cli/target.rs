@@ -1,5 +1,6 @@
 //! Which node a command talks to, and as whom: flags, then the data directory
-//! that was named, then a context, then the local node.
+//! that was named, then a context, then what the environment names, then the
+//! local node.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic_health::pb::HealthCheckRequest;
 
 use super::args::Global;
-use super::client::Client;
-use super::connect::{self, Address, DialError};
 use super::contexts::{self, Context};
 use super::credentials::Credential;
 use super::exit::Exit;
 use super::failure::Failure;
+use crate::client::Client;
+use crate::client::dial::{self, Address, DialError};
+use crate::client::servers::{self, Servers};
 
 /// What a running node writes into its data directory once it is ready.
 #[derive(Debug, Clone, Deserialize)]
@@ -71,8 +73,8 @@ pub fn is_alive(pid: u32) -> bool {
 /// Where to connect and what to show there.
 #[derive(Debug)]
 pub struct Target {
-    /// The node's public listener.
-    pub address: Address,
+    /// The public listeners of the node, or of several nodes of one cluster.
+    pub servers: Vec<Address>,
     /// The name that its certificate must have, when it is not the host.
     pub server_name: Option<String>,
     /// Who vouches for it, PEM.
@@ -95,12 +97,17 @@ impl Target {
             Some(dir) if global.data_dir.is_none() => dir.clone(),
             _ => data_dir(global),
         };
-        let server = global.server.clone().or(context.server);
+        let nowhere = global.data_dir.is_none() && global.context.is_none();
+        let variable = || env_server().filter(|_| nowhere);
+        let server = global.server.clone().or(context.server).or_else(variable);
         let ca = global.ca.clone().or(context.ca);
         let server_name = global.server_name.clone().or(context.server_name);
-        let (address, ca) = match server {
-            Some(server) => (server.parse()?, ca.map_or_else(system_roots, Ok)?),
-            None => local(&data_dir, ca)?,
+        let (servers, ca) = match server {
+            Some(server) => (servers::parse(&server)?, ca.map_or_else(system_roots, Ok)?),
+            None => {
+                let (address, ca) = local(&data_dir, ca)?;
+                (vec![address], ca)
+            }
         };
         let cert = global.cert.clone().or(context.cert);
         let key = global.cert_key.clone().or(context.key);
@@ -124,7 +131,7 @@ impl Target {
             }
         };
         let timeout = global.timeout;
-        Ok(Self { address, server_name, ca, identity, credential, on_behalf_of, timeout })
+        Ok(Self { servers, server_name, ca, identity, credential, on_behalf_of, timeout })
     }
 
     /// The TLS side of it, read from its files.
@@ -135,7 +142,7 @@ impl Target {
             Some((cert, key)) => Some((read(cert)?, read(key)?)),
         };
         let identity = identity.as_ref().map(|(cert, key)| (cert.as_slice(), key.as_slice()));
-        Ok(Arc::new(connect::client_config(&ca, identity)?))
+        Ok(Arc::new(dial::client_config(&ca, identity)?))
     }
 
     /// Connects.
@@ -145,14 +152,25 @@ impl Target {
 
     /// Connects with a token that the caller has in hand.
     pub async fn connect_with(&self, token: Option<&SecretString>) -> Result<Client, Failure> {
+        self.connect_to(&self.servers, token).await
+    }
+
+    /// Connects to one of these nodes.
+    pub async fn connect_to(
+        &self,
+        servers: &[Address],
+        token: Option<&SecretString>,
+    ) -> Result<Client, Failure> {
         let bearer = token.map(Credential::header).transpose()?;
         let tls = self.tls()?;
         let name = self.server_name.as_deref();
-        let channel = connect::channel(&self.address, name, tls.clone()).await?;
-        let client = Client::new(channel, bearer, self.on_behalf_of.clone(), self.timeout);
+        let nodes = Servers::connect(servers.to_vec(), name, tls.clone()).await?;
+        let client = Client::new(nodes, bearer, self.on_behalf_of.clone(), self.timeout);
         if self.identity.is_some() && !is_admitted(&client).await {
             // A node that has just gone refuses nobody: then this says so.
-            connect::dial(&self.address, name, tls).await?;
+            for server in servers {
+                dial::dial(server, name, tls.clone()).await?;
+            }
             return Err(not_admitted());
         }
         Ok(client)
@@ -203,11 +221,17 @@ fn chosen_context(global: &Global) -> Result<Context, Failure> {
     }
     let named = global.server.is_some()
         || global.data_dir.is_some()
-        || std::env::var_os("SIMPUL_DATA_DIR").is_some();
+        || std::env::var_os("SIMPUL_DATA_DIR").is_some()
+        || env_server().is_some();
     if named {
         return Ok(Context::default());
     }
     Ok(contexts::File::read()?.take_current().unwrap_or_default())
+}
+
+/// The servers that the environment names.
+fn env_server() -> Option<String> {
+    std::env::var("SIMPUL_SERVER").ok().filter(|server| !server.is_empty())
 }
 
 fn local(data_dir: &Path, ca: Option<PathBuf>) -> Result<(Address, PathBuf), Failure> {
@@ -328,7 +352,7 @@ mod tests {
         assert!(find_node(dir.path()).is_ok());
         let global = Global { data_dir: Some(dir.path().to_owned()), ..Global::default() };
         let target = Target::resolve(&global).expect("found");
-        assert_eq!(target.address.to_string(), "127.0.0.1:7443");
+        assert_eq!(target.servers[0].to_string(), "127.0.0.1:7443");
         std::fs::write(dir.path().join("node.json"), "{").expect("written");
         assert!(matches!(find_node(dir.path()), Err(NoNode::Unreadable(_))));
     }

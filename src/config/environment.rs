@@ -1,6 +1,6 @@
 //! Environment variables and `.env`: `SIMPUL_LISTEN__PUBLIC` is `listen.public`.
 //!
-//! Left alone are SIMPUL_PROFILE, SIMPUL_TEST_* and what Kubernetes sets for a
+//! Left alone are SIMPUL_PROFILE, SIMPUL_SERVER (the client commands' own), SIMPUL_TEST_* and what Kubernetes sets for a
 //! Service whose name begins with this one (`SIMPUL_PORT`,
 //! `SIMPUL_SERVICE_HOST`, `SIMPUL_ADMIN_PORT_7445_TCP_ADDR`). Any other is
 //! meant as a key: one that is none must not pass in silence.
@@ -36,7 +36,7 @@ pub(super) fn layer(variable: &Variable, problems: &mut Problems) -> Option<laye
 /// The key that a variable's name stands for.
 fn key_of(name: &str) -> Option<String> {
     let rest = name.strip_prefix("SIMPUL_")?;
-    if rest == "PROFILE" || rest.starts_with("TEST_") {
+    if matches!(rest, "PROFILE" | "SERVER") || rest.starts_with("TEST_") {
         return None;
     }
     if !rest.contains("__") && is_service_link(rest) {

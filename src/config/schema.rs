@@ -270,11 +270,12 @@ pub struct Traffic {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// `sqlite:` for `simpul.db` in the data directory, or `sqlite:PATH`.
+    /// `sqlite:` for `simpul.db` in the data directory, `sqlite:PATH`, or one or
+    /// several PostgreSQL URLs.
     pub url: SecretString,
     /// Connections for reading, of the SQLite engine.
     pub readers: u32,
-    /// Connections of the PostgreSQL engine.
+    /// Connections of the PostgreSQL engine; half of them append.
     pub connections: u32,
     /// How long connecting to the database, or waiting for a free connection,
     /// may take.

@@ -27,7 +27,7 @@ use crate::telemetry::red::{NoteRoleLayer, Red};
 use crate::telemetry::trace::TraceLayer;
 use crate::traffic::methods::{HEALTH, Methods, REFLECTION};
 use crate::transaction::{Touched, Transactions};
-use crate::{clock, task, telemetry};
+use crate::{clock, id, task, telemetry};
 
 /// Our services on the public listener.
 const OURS: [&str; 5] = [
@@ -125,6 +125,8 @@ async fn start_services(
     let rooms = Arc::new(Rooms { router: chat.router(), view: chat.view() });
     let payments = Payments::start(payment::Parts {
         store: Arc::new(store.clone()),
+        incarnation: id::fresh().to_string(),
+        shared: false,
         provider: Arc::new(sandbox.clone()),
         config: config.payment.clone(),
         accounts: security.accounts(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::chat::{self, FrameLimit, RoomsView, Router};
 use crate::payment::{Membership, Notifier, ReceiptData, ReceiptPoster};
@@ -48,13 +49,16 @@ impl Membership for Rooms {
     }
 }
 
-/// Postings wake the histories that follow their accounts.
+/// Postings wake the histories that follow their accounts. Those who wait for a
+/// payment here were woken before.
 #[derive(Debug)]
 pub(super) struct Histories(pub(super) Touched);
 
 impl Notifier for Histories {
-    fn touched(&self, account: &AccountName) {
-        self.0.touched(account);
+    fn touched(&self, accounts: &[AccountName], _payment: Uuid) {
+        for account in accounts {
+            self.0.touched(account);
+        }
     }
 }
 

@@ -137,7 +137,7 @@ impl PaymentHandler {
             let ids = (claim.payment_id, claim.operation_id);
             match core.store().claim(claim).await? {
                 Claimed::New => {
-                    core.tell(payment.id, reservation.as_slice());
+                    core.tell(payment.id, reservation.as_slice(), None);
                     core.work.notify_one();
                     return wait::settled(core, ids, subscription, asked.until).await;
                 }

@@ -35,7 +35,7 @@ const CHORES: Duration = Duration::from_secs(5);
 
 /// Starts the worker's tasks.
 pub(super) fn start(core: Arc<Core>) {
-    let owner = crate::id::fresh().simple().to_string();
+    let owner = core.parts.incarnation.clone();
     task::spawn("payment worker", lead(core.clone(), owner));
     task::spawn("payment chores", chores(core));
 }

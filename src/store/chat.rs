@@ -1,5 +1,7 @@
 //! Rooms, members and the log of entries.
 
+pub(crate) mod spans;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -125,6 +125,10 @@ pub trait ClusterStore: Send + Sync + std::fmt::Debug {
     /// Which database this is, asked anew each time.
     async fn identity(&self) -> Result<StoreIdentity, StoreError>;
 
+    /// Another node works on this timeline of the same database: a server of an
+    /// older one must not be used from now on.
+    fn saw_timeline(&self, _timeline: u64) {}
+
     /// Makes the partitions exist, 0 to `count` - 1, owned by nobody. Refuses
     /// ([`StoreError::Version`]) a store that was made with another count.
     async fn ensure_partitions(&self, count: u16) -> Result<(), StoreError>;

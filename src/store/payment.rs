@@ -4,6 +4,7 @@
 //! of it, and hands over a [`Change`] that the store applies whole, by
 //! compare-and-set, or not at all.
 
+pub(in crate::store) mod sealed;
 mod words;
 
 use std::collections::BTreeMap;
@@ -379,10 +380,12 @@ pub trait PaymentStore: Send + Sync + std::fmt::Debug {
     /// When the next row is due; `None` when there is none.
     async fn next_due(&self) -> Result<Option<i64>, StoreError>;
 
-    /// Begins after a stop or crash, while no other node runs on the store:
-    /// operations found SUBMITTING become UNKNOWN, every lease is void. Returns
-    /// how many operations became UNKNOWN.
-    async fn recover(&self, now: i64) -> Result<u64, StoreError>;
+    /// Takes up what a process left that does not run any more: operations that
+    /// it was sending (SUBMITTING) become UNKNOWN, its leases are void. `of`
+    /// names the holder of the leases; without it, which only a node that has
+    /// the store to itself may ask for, everything is taken up. Returns how many
+    /// operations became UNKNOWN.
+    async fn recover(&self, now: i64, of: Option<&str>) -> Result<u64, StoreError>;
 
     /// How full the outbox is.
     async fn backlog(&self) -> Result<Backlog, StoreError>;

@@ -11,8 +11,13 @@ use simpul::store::payment::{
     CaptureMode, Change, Claim, Claimed, Failure, Hold, Key, Leased, Listing, Method, NewPayment,
     OperationKind, OperationStatus, Proven, Row, Status, Task, Work,
 };
-use simpul::store::{Store, StoreError};
+use simpul::store::{LedgerStore, PaymentStore, StoreError};
 use uuid::Uuid;
+
+/// The payment area and the ledger, in which it posts.
+pub(crate) trait Both: PaymentStore + LedgerStore {}
+
+impl<T: PaymentStore + LedgerStore> Both for T {}
 
 fn principal(name: &str) -> Principal {
     format!("user/{name}@test").parse().expect("a principal")
@@ -111,26 +116,26 @@ fn succeeded(leased: &Leased) -> Change {
     }
 }
 
-async fn lease_one(store: &impl Store, owner: &str, now: i64) -> Leased {
+async fn lease_one(store: &impl Both, owner: &str, now: i64) -> Leased {
     let mut leased = store.lease(owner, now, now + 100, 8).await.expect("leases");
     assert_eq!(leased.len(), 1);
     leased.remove(0)
 }
 
-async fn balance(store: &impl Store, name: &str) -> i64 {
+async fn balance(store: &impl Both, name: &str) -> i64 {
     let account = AccountName::of(&principal(name));
     let balances = store.balances(&account).await.expect("balances");
     balances.first().map_or(0, |balance| balance.posted.minor_units)
 }
 
-async fn claimed(store: &impl Store, key: &str) -> Claim {
+async fn claimed(store: &impl Both, key: &str) -> Claim {
     let claim = pay(key, 10);
     assert_eq!(store.claim(claim.clone()).await.expect("claims"), Claimed::New);
     claim
 }
 
 /// A payment that stands charged, and its id.
-async fn charged(store: &impl Store, key: &str) -> Uuid {
+async fn charged(store: &impl Both, key: &str) -> Uuid {
     let claim = claimed(store, key).await;
     let leased = lease_one(store, "w", 10).await;
     store.record(succeeded(&leased)).await.expect("records");
@@ -139,7 +144,7 @@ async fn charged(store: &impl Store, key: &str) -> Uuid {
     claim.payment_id
 }
 
-pub(crate) async fn a_claim_is_all_or_nothing_and_once<S: Store + 'static>(
+pub(crate) async fn a_claim_is_all_or_nothing_and_once<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
@@ -163,7 +168,7 @@ pub(crate) async fn a_claim_is_all_or_nothing_and_once<S: Store + 'static>(
     assert_eq!(store.backlog().await.expect("counts").depth, 1);
 }
 
-pub(crate) async fn one_key_claimed_by_many_is_one_payment<S: Store + 'static>(
+pub(crate) async fn one_key_claimed_by_many_is_one_payment<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
@@ -182,7 +187,7 @@ pub(crate) async fn one_key_claimed_by_many_is_one_payment<S: Store + 'static>(
     assert_eq!(store.backlog().await.expect("counts").depth, 1);
 }
 
-pub(crate) async fn a_lease_is_held_by_one_and_ends<S: Store + 'static>(
+pub(crate) async fn a_lease_is_held_by_one_and_ends<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
@@ -203,7 +208,7 @@ pub(crate) async fn a_lease_is_held_by_one_and_ends<S: Store + 'static>(
     assert_eq!(lease_one(&*store, "x", 500).await.attempts, 3);
 }
 
-pub(crate) async fn an_outcome_is_recorded_once_with_its_postings<S: Store + 'static>(
+pub(crate) async fn an_outcome_is_recorded_once_with_its_postings<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
@@ -226,7 +231,7 @@ pub(crate) async fn an_outcome_is_recorded_once_with_its_postings<S: Store + 'st
     assert!(receipt.operation.method.is_none());
 }
 
-pub(crate) async fn a_payment_has_one_live_operation<S: Store + 'static>(
+pub(crate) async fn a_payment_has_one_live_operation<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
@@ -257,7 +262,7 @@ pub(crate) async fn a_payment_has_one_live_operation<S: Store + 'static>(
     assert!(!store.payment(payment).await.expect("reads").expect("stands").busy);
 }
 
-pub(crate) async fn only_a_charge_that_was_never_sent_is_withdrawn<S: Store + 'static>(
+pub(crate) async fn only_a_charge_that_was_never_sent_is_withdrawn<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
@@ -301,7 +306,7 @@ pub(crate) async fn only_a_charge_that_was_never_sent_is_withdrawn<S: Store + 's
     assert_eq!((payment.proven.status, payment.unsent), (Status::Created, false));
 }
 
-pub(crate) async fn a_reservation_without_balance_keeps_nothing<S: Store + 'static>(
+pub(crate) async fn a_reservation_without_balance_keeps_nothing<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
@@ -327,15 +332,15 @@ pub(crate) async fn a_reservation_without_balance_keeps_nothing<S: Store + 'stat
     assert_eq!(balance(&*store, "toko").await, 1_000);
 }
 
-pub(crate) async fn what_was_being_sent_is_unknown_after_a_start<S: Store + 'static>(
+pub(crate) async fn what_was_being_sent_is_unknown_after_a_start<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
     let claim = claimed(&*store, "k").await;
     let leased = lease_one(&*store, "gone", 10).await;
     store.mark_submitting(&leased, 11).await.expect("marks");
-    assert_eq!(store.recover(12).await.expect("recovers"), 1);
-    assert_eq!(store.recover(13).await.expect("recovers"), 0);
+    assert_eq!(store.recover(12, None).await.expect("recovers"), 1);
+    assert_eq!(store.recover(13, None).await.expect("recovers"), 0);
     let payment = store.payment(claim.payment_id).await.expect("reads").expect("stands");
     assert!(payment.proven.unknown && payment.busy);
     let leased = lease_one(&*store, "new", 13).await;
@@ -343,7 +348,7 @@ pub(crate) async fn what_was_being_sent_is_unknown_after_a_start<S: Store + 'sta
     assert!(leased.operation.method.is_some(), "it may have to be sent again");
 }
 
-pub(crate) async fn a_hastened_row_is_due_at_once_also_after_a_lease<S: Store + 'static>(
+pub(crate) async fn a_hastened_row_is_due_at_once_also_after_a_lease<S: Both + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
     let store = open().await;
@@ -359,7 +364,7 @@ pub(crate) async fn a_hastened_row_is_due_at_once_also_after_a_lease<S: Store + 
     lease_one(&*store, "w", 15).await;
 }
 
-pub(crate) async fn keys_are_forgotten_by_age<S: Store + 'static>(open: impl AsyncFn() -> Arc<S>) {
+pub(crate) async fn keys_are_forgotten_by_age<S: Both + 'static>(open: impl AsyncFn() -> Arc<S>) {
     let store = open().await;
     let old = claimed(&*store, "old").await;
     let new = pay("new", 20);
@@ -374,7 +379,7 @@ pub(crate) async fn keys_are_forgotten_by_age<S: Store + 'static>(open: impl Asy
     assert!(store.key(&new.key).await.expect("reads").is_some());
 }
 
-pub(crate) async fn listings_follow_both_sides<S: Store + 'static>(open: impl AsyncFn() -> Arc<S>) {
+pub(crate) async fn listings_follow_both_sides<S: Both + 'static>(open: impl AsyncFn() -> Arc<S>) {
     let store = open().await;
     let mut made = Vec::new();
     for n in 0..5 {

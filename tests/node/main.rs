@@ -12,6 +12,7 @@ mod config;
 mod disk;
 mod durable;
 mod exits;
+mod failover;
 mod identity;
 mod kill;
 mod lifecycle;

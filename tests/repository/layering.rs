@@ -11,6 +11,7 @@ const LEVELS: &[&[&str]] = &[
     &[
         "backoff",
         "card",
+        "chance",
         "path",
         "clock",
         "cut",

@@ -1,173 +1,107 @@
-//! One connection of a chat: join, send again what waits, then whatever comes
-//! first of an answer, a line of input, or the end.
+//! The conversation: whatever comes first of what the chat tells and a line of
+//! input, until everything is done.
 
-use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::Status;
 
 use super::feed::{Feed, Step};
 use super::input::Line;
-use super::outbox::{Outbox, Waiting};
-use super::renewal::Renewal;
+use super::opener::failure_of;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::render::{message_json, message_text};
-use crate::cli::target::Target;
 use crate::cli::text::{time, word};
-use crate::proto::chat::v1::{
-    ChatRequest, ChatResponse, Failed, Joined, Notice, NoticeKind, Reauthenticate, Send, Sent,
-    chat_request, chat_response,
-};
+use crate::client::chat::{Chat, Event, Events, From, LIMIT, status_of};
+use crate::proto::chat::v1::{Failed, Message, Notice, Sent};
 
-/// Room for a join and everything that may wait in the outbox: a frame is never
-/// refused for want of a place.
-const FRAMES: usize = 256;
-
-/// A chat over its connections.
+/// A chat with a person or a script.
 #[derive(Debug)]
 pub(super) struct Session<'a> {
     pub(super) env: &'a Env,
     pub(super) room: String,
+    pub(super) chat: Chat,
+    pub(super) events: Events,
     pub(super) feed: Feed,
-    pub(super) outbox: Outbox,
     /// Lines of input; none when it is not looked at or has ended.
     pub(super) input: Option<mpsc::Receiver<Line>>,
+    /// Messages without an answer.
+    pub(super) unanswered: usize,
     pub(super) interactive: bool,
     /// The worst answer to a message so far.
     pub(super) worst: Exit,
-    /// Whether the node said anything since the last look.
-    pub(super) progressed: bool,
-}
-
-/// How a connection ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// Everything is done.
-    Done,
-    /// Another connection may go on.
-    Lost(Failure),
-}
-
-/// What one frame of the node means for the connection.
-enum Flow {
-    Go,
-    Done,
-    Lost(Failure),
 }
 
 impl Session<'_> {
-    /// Runs one connection. An error is final.
-    pub(super) async fn run(&mut self) -> Result<End, Failure> {
-        match self.converse().await {
-            Ok(end) => Ok(end),
-            Err(failure) if is_lost(&failure) => Ok(End::Lost(failure)),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    async fn converse(&mut self) -> Result<End, Failure> {
-        let target = Target::resolve(&self.env.global)?;
-        let token = target.credential.token()?;
-        let client = target.connect_with(token.as_ref()).await?;
-        let mut renewal = Renewal::new(target.credential, token.as_ref());
-        let (frames, outgoing) = mpsc::channel(FRAMES);
-        put(&frames, chat_request::Frame::Join(self.feed.join(&self.room)))?;
-        let request = Request::new(ReceiverStream::new(outgoing));
-        let mut stream = client.chat().chat(request).await?.into_inner();
-        self.wait_for_join(&mut stream).await?;
-        for message in self.outbox.waiting() {
-            put(&frames, send(&self.room, message))?;
-        }
+    /// Runs to the end.
+    pub(super) async fn run(mut self, from: From) -> Result<Exit, Failure> {
+        // An end of the chat is told by its last event.
+        let _ = self.chat.join(&self.room, from).await;
+        let mut joined = false;
         loop {
-            if self.is_finished() {
-                return Ok(End::Done);
+            if joined && self.is_finished() {
+                return Ok(self.worst);
             }
-            let takes_input = self.input.is_some() && !self.outbox.is_full();
+            // Below the limit, sending waits for nothing.
+            let takes_input = joined && self.input.is_some() && self.unanswered < LIMIT;
             tokio::select! {
-                frame = stream.message() => match self.frame(frame?)? {
-                    Flow::Go => {}
-                    Flow::Done => return Ok(End::Done),
-                    Flow::Lost(why) => return Ok(End::Lost(why)),
-                },
-                token = renewal.fresh() => put(&frames, reauthenticate(&token))?,
+                biased;
+                event = self.events.next() => {
+                    joined |= matches!(event, Some(Event::Joined { .. }));
+                    if let Some(end) = self.event(event)? {
+                        return Ok(end);
+                    }
+                }
                 line = next_line(&mut self.input), if takes_input => match line {
                     None => self.input = None,
                     Some(Err(why)) => self.refuse(&why),
                     Some(Ok(line)) if line.is_empty() => {}
                     Some(Ok(line)) if self.interactive && line == "/quit" => self.input = None,
                     Some(Ok(line)) => {
-                        let message = self.outbox.push(line);
-                        put(&frames, send(&self.room, &message))?;
+                        if self.chat.send(&self.room, line, 0).await.is_ok() {
+                            self.unanswered += 1;
+                        }
                     }
                 },
             }
         }
     }
 
-    /// The first frame of the node answers the join. A room that may not be
-    /// joined is final.
-    async fn wait_for_join(&mut self, stream: &mut Streaming<ChatResponse>) -> Result<(), Failure> {
-        while let Some(response) = stream.message().await? {
-            match response.frame {
-                Some(chat_response::Frame::Joined(joined)) => {
-                    self.progressed = true;
-                    return self.joined(&joined);
-                }
-                Some(chat_response::Frame::Failed(failed)) => return Err(failure_of(&failed)),
-                Some(chat_response::Frame::Notice(notice)) => self.notice(&notice)?,
-                _ => {}
+    /// What one event means; an exit when it is the end.
+    fn event(&mut self, event: Option<Event>) -> Result<Option<Exit>, Failure> {
+        match event {
+            Some(Event::Joined { joined, .. }) if self.interactive => {
+                self.tell(
+                    "JOINED",
+                    &format!("{}, newest message {}", joined.room_id, joined.head),
+                )?;
             }
+            Some(Event::Message(message)) => return self.message(&message),
+            Some(Event::Sent(sent)) => self.sent(&sent)?,
+            Some(Event::Failed(failed)) => self.failed(&failed)?,
+            Some(Event::Refused(failed)) => return Err(status_of(&failed).into()),
+            Some(Event::Notice(notice)) => self.notice(&notice)?,
+            Some(Event::Lost(why)) => self.tell("RECONNECTING", failure_of(why).message())?,
+            Some(Event::Ended { why, .. }) => return Err(self.give_up(failure_of(why))),
+            Some(Event::Joined { .. } | Event::Connected { .. } | Event::Moved { .. }) => {}
+            None => return Err(Status::unavailable("the chat has ended").into()),
         }
-        Err(Status::unavailable("the node ended the stream").into())
+        Ok(None)
     }
 
-    fn joined(&mut self, joined: &Joined) -> Result<(), Failure> {
-        self.feed.joined(joined);
-        if self.interactive {
-            self.tell("JOINED", &format!("{}, newest message {}", joined.room_id, joined.head))?;
+    fn message(&mut self, message: &Message) -> Result<Option<Exit>, Failure> {
+        let step = self.feed.entry(message);
+        // A person has seen what was typed; everybody else sees it in order.
+        let echo = self.interactive && self.chat.is_ours(&message.client_message_id);
+        if step != Step::Skip && !echo {
+            let text = || message_text(message);
+            self.env.output.say(&message_json(message), text)?;
         }
-        Ok(())
-    }
-
-    fn frame(&mut self, response: Option<ChatResponse>) -> Result<Flow, Failure> {
-        let Some(response) = response else {
-            let why = Status::unavailable("the node ended the stream");
-            return Ok(Flow::Lost(why.into()));
-        };
-        self.progressed = true;
-        match response.frame {
-            Some(chat_response::Frame::Message(message)) => {
-                let step = self.feed.entry(&message);
-                // A person has seen what was typed; everybody else sees it in order.
-                let echo = self.interactive && self.outbox.is_ours(&message.client_message_id);
-                if step != Step::Skip && !echo {
-                    let text = || message_text(&message);
-                    self.env.output.say(&message_json(&message), text)?;
-                }
-                if step == Step::ShowLast {
-                    return Ok(Flow::Done);
-                }
-            }
-            Some(chat_response::Frame::Sent(sent)) => self.sent(&sent)?,
-            Some(chat_response::Frame::Failed(failed)) => return self.failed(&failed),
-            Some(chat_response::Frame::Notice(notice)) => {
-                self.notice(&notice)?;
-                if notice.kind() == NoticeKind::Draining {
-                    let why = Status::unavailable("the node is stopping");
-                    return Ok(Flow::Lost(why.into()));
-                }
-            }
-            Some(chat_response::Frame::Joined(_) | chat_response::Frame::Pong(_)) | None => {}
-        }
-        Ok(Flow::Go)
+        Ok((step == Step::ShowLast).then_some(self.worst))
     }
 
     fn sent(&mut self, sent: &Sent) -> Result<(), Failure> {
-        if !self.outbox.answered(&sent.client_message_id) {
-            return Ok(());
-        }
+        self.unanswered = self.unanswered.saturating_sub(1);
         let at = time(sent.committed_at.as_ref());
         if self.env.output.is_json() {
             let line = serde_json::json!({
@@ -185,21 +119,15 @@ impl Session<'_> {
         self.env.output.raw(&format!("{at}  {:>4}  sent", sent.seq))
     }
 
-    /// A refused message is told and counted; the others go on. One that was
-    /// refused for a passing reason stays in the outbox and is sent again on a
-    /// new connection.
-    fn failed(&mut self, failed: &Failed) -> Result<Flow, Failure> {
-        let failure = failure_of(failed);
+    /// A refused message is told and counted; the others go on.
+    fn failed(&mut self, failed: &Failed) -> Result<(), Failure> {
+        let failure = Failure::from(status_of(failed));
         if failed.client_message_id.is_empty() {
             return Err(failure);
         }
-        if failure.exit() == Exit::Unavailable {
-            return Ok(Flow::Lost(failure));
-        }
-        if self.outbox.answered(&failed.client_message_id) {
-            self.refuse(&failure);
-        }
-        Ok(Flow::Go)
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.refuse(&failure);
+        Ok(())
     }
 
     /// Tells why one message is not sent; the others are.
@@ -214,23 +142,23 @@ impl Session<'_> {
         self.tell(word(notice.kind().as_str_name(), "NOTICE_KIND_"), &notice.text)
     }
 
-    pub(super) fn tell(&self, kind: &str, text: &str) -> Result<(), Failure> {
+    fn tell(&self, kind: &str, text: &str) -> Result<(), Failure> {
         super::tell(self.env, kind, &self.room, text)
     }
 
     /// Whether the input has ended and everything in it was answered. A chat
     /// that only reads has no input to end.
     fn is_finished(&self) -> bool {
-        !self.feed.reads_only() && self.input.is_none() && self.outbox.is_empty()
+        !self.feed.reads_only() && self.input.is_none() && self.unanswered == 0
     }
 
     /// The failure to end with when nobody comes back. Messages under way may
     /// have been written: that is not known.
-    pub(super) fn give_up(&self, why: Failure) -> Failure {
-        if self.outbox.is_empty() {
+    fn give_up(&self, why: Failure) -> Failure {
+        if self.unanswered == 0 {
             return why;
         }
-        let waiting = self.outbox.len();
+        let waiting = self.unanswered;
         why.with_exit(Exit::Unknown).hint(format!("{waiting} message(s) were not acknowledged"))
     }
 }
@@ -239,83 +167,5 @@ async fn next_line(input: &mut Option<mpsc::Receiver<Line>>) -> Option<Line> {
     match input {
         Some(input) => input.recv().await,
         None => std::future::pending().await,
-    }
-}
-
-fn put(frames: &mpsc::Sender<ChatRequest>, frame: chat_request::Frame) -> Result<(), Failure> {
-    frames
-        .try_send(ChatRequest { frame: Some(frame) })
-        .map_err(|_| Status::unavailable("the connection takes no more").into())
-}
-
-fn reauthenticate(token: &SecretString) -> chat_request::Frame {
-    let token = token.expose_secret().trim().to_owned();
-    chat_request::Frame::Reauthenticate(Reauthenticate { token })
-}
-
-fn send(room: &str, message: &Waiting) -> chat_request::Frame {
-    chat_request::Frame::Send(Send {
-        room_id: room.to_owned(),
-        client_message_id: message.id.clone(),
-        body: message.body.clone(),
-        reply_to: 0,
-    })
-}
-
-/// The failure that a unary call would have had.
-fn failure_of(failed: &Failed) -> Failure {
-    use prost::Message;
-    let status = tonic_types::Status {
-        code: failed.code,
-        message: failed.message.clone(),
-        details: failed.details.clone(),
-    };
-    let details = status.encode_to_vec().into();
-    Failure::from(Status::with_details(Code::from(failed.code), failed.message.clone(), details))
-}
-
-/// Whether another connection may get further. An expired token is read or
-/// signed afresh with it.
-fn is_lost(failure: &Failure) -> bool {
-    match failure.code() {
-        Some(Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal) => true,
-        Some(Code::Unauthenticated) => failure.reason() == Some("TOKEN_EXPIRED"),
-        Some(_) => false,
-        None => failure.exit() == Exit::Unavailable && !failure.is_ours(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::refusal::{Reason, Refusal};
-
-    #[test]
-    fn a_failed_frame_is_the_failure_of_a_unary_call() {
-        let refusal: Status = Refusal::new(Reason::KeyReused, "used before").into();
-        let encoded: tonic_types::Status =
-            prost::Message::decode(refusal.details()).expect("details");
-        let failed = Failed {
-            code: refusal.code().into(),
-            message: refusal.message().into(),
-            details: encoded.details,
-            ..Failed::default()
-        };
-        let failure = failure_of(&failed);
-        assert_eq!((failure.exit(), failure.reason()), (Exit::Refused, Some("KEY_REUSED")));
-        assert_eq!(failure.message(), "used before");
-    }
-
-    #[test]
-    fn what_another_connection_cannot_mend_is_final() {
-        let lost = |status: Status| is_lost(&status.into());
-        assert!(lost(Status::unavailable("x")));
-        assert!(lost(Refusal::new(Reason::TokenExpired, "x").into()));
-        assert!(!lost(Refusal::new(Reason::TokenInvalid, "x").into()));
-        assert!(!lost(Status::not_found("x")));
-        assert!(!lost(Status::permission_denied("x")));
-        assert!(is_lost(&Failure::unavailable("nobody listens")));
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        assert!(!is_lost(&Failure::from(full)), "our own output is no matter of the node");
     }
 }

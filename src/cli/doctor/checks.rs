@@ -7,8 +7,8 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use super::Severity::{Error, Note, Warning};
 use super::facts::{DatabaseFacts, Facts};
 use super::{Finding, Severity};
-use crate::cli::connect::DialError;
 use crate::cli::target::NoNode;
+use crate::client::dial::DialError;
 
 /// Less room than this is not enough for a busy minute.
 const LITTLE_ROOM: u64 = 256 * 1024 * 1024;

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::cli::connect::DialError;
 use crate::cli::target::NoNode;
+use crate::client::dial::DialError;
 
 /// Everything.
 #[derive(Debug, Clone)]

@@ -15,10 +15,10 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::database;
 use super::facts::{CertificateFacts, DirFacts, Facts, SecretFacts};
 use crate::cli::configuration;
-use crate::cli::connect;
 use crate::cli::credentials::SignAs;
 use crate::cli::env::Env;
 use crate::cli::target::{NoNode, Target, data_dir, find_node};
+use crate::client::dial;
 use crate::config::Config;
 use crate::config::schema::Profile;
 use crate::store::datadir;
@@ -126,8 +126,9 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
 /// What the node itself shows.
 async fn node(facts: &mut Facts, target: &Target) {
     let Ok(tls) = target.tls() else { return };
+    let Some(server) = target.servers.first() else { return };
     let name = target.server_name.as_deref();
-    match connect::dial(&target.address, name, tls).await {
+    match dial::dial(server, name, tls).await {
         Err(error) => facts.dial = Some(Err(error)),
         Ok(stream) => {
             facts.dial = Some(Ok(()));

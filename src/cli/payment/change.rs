@@ -3,12 +3,12 @@
 
 use clap::Args;
 
-use crate::cli::client::Client;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::pay::{exit_of, fresh_key, maybe_done, no_payment};
 use crate::cli::render::{payment_json, payment_text};
+use crate::client::Client;
 use crate::money::Money;
 use crate::proto::payment::v1::{
     CancelPaymentRequest, CapturePaymentRequest, GetPaymentRequest, Payment, PaymentStatus,

@@ -1,9 +1,10 @@
 //! The embedded provider: no real money, and every story a provider can tell.
 //!
-//! It keeps its own books in a file and on a connection of its own, as a remote
-//! provider would: the node's store and these books are never written in one
-//! transaction, so that everything that can go wrong between two systems can go
-//! wrong here. The token of the payment method says what happens. Everything is
+//! It keeps its own books, in a file or in tables of its own and on a connection
+//! of its own, as a remote provider would: the node's store and these books are
+//! never written in one transaction, so that everything that can go wrong
+//! between two systems can go wrong here. Nodes that share a store share the
+//! books too. The token of the payment method says what happens. Everything is
 //! idempotent by provider key, and what settles by time settles by the clock,
 //! across restarts.
 
@@ -18,16 +19,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 
-use self::books::{Charge, ChargeStatus};
-use self::desk::Desk;
+use self::books::{Charge, ChargeStatus, Rows};
+use self::desk::{Desk, Shelf};
 use self::token::Story;
 use super::{PaymentProvider, ProviderAnswer, ProviderQuery, ProviderRequest};
 use crate::clock::{self, Clock};
 use crate::store::StoreError;
 use crate::store::payment::{CaptureMode, NextAction, OperationKind};
+use crate::store::postgres::PgStore;
 
 pub use books::{Books, ChargeEntry};
 
@@ -58,24 +58,17 @@ impl Sandbox {
         // Nobody else may read it; SQLite gives the files beside it its mode.
         let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         made.map_err(|error| StoreError::Unavailable(format!("cannot make the books: {error}")))?;
-        let mut connection = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .pragma("secure_delete", "ON")
-            .busy_timeout(Duration::from_secs(5))
-            .connect()
-            .await?;
-        sqlx::migrate!("src/payment/provider/sandbox/migrations")
-            .run(&mut connection)
-            .await
-            .map_err(|error| StoreError::Fault(error.to_string()))?;
-        Ok(Self { desk: Desk::open(connection), clock })
+        Ok(Self { desk: Desk::open(Shelf::file(path).await?), clock })
     }
 
-    /// Books nothing more and closes the file. To be called when the node ends.
+    /// Opens or makes the books in the database that the nodes of a cluster
+    /// share: what one node charged another finds.
+    pub async fn open_shared(store: &PgStore) -> Result<Self, StoreError> {
+        let desk = Desk::open(Shelf::shared(store).await?);
+        Ok(Self { desk, clock: Arc::new(clock::System) })
+    }
+
+    /// Books nothing more and closes the books. To be called when the node ends.
     pub async fn close(&self) {
         self.desk.close().await;
     }
@@ -83,9 +76,7 @@ impl Sandbox {
     /// Everything that it has booked, for tests and the doctor.
     pub async fn books(&self) -> Result<Books, StoreError> {
         let now = self.now();
-        self.desk
-            .book(move |connection| Box::pin(async move { books::read(connection, now).await }))
-            .await
+        self.desk.book(move |rows| Box::pin(async move { rows.read(now).await })).await
     }
 
     /// What the payer does on the provider's page. Returns whether the charge
@@ -97,9 +88,7 @@ impl Sandbox {
     ) -> Result<bool, StoreError> {
         let (key, now) = (charge_key.to_owned(), self.now());
         self.desk
-            .book(move |connection| {
-                Box::pin(async move { complete(connection, &key, approve, now).await })
-            })
+            .book(move |rows| Box::pin(async move { complete(rows, &key, approve, now).await }))
             .await
     }
 
@@ -114,34 +103,28 @@ impl Sandbox {
     ) -> Result<ProviderAnswer, StoreError> {
         let (request, now) = (request.clone(), self.now());
         self.desk
-            .book(move |connection| {
-                Box::pin(async move { charge(connection, &request, story, now).await })
-            })
+            .book(move |rows| Box::pin(async move { charge(rows, &request, story, now).await }))
             .await
     }
 
     async fn act(&self, request: &ProviderRequest) -> Result<ProviderAnswer, StoreError> {
         let (request, now) = (request.clone(), self.now());
-        self.desk
-            .book(move |connection| Box::pin(async move { act(connection, &request, now).await }))
-            .await
+        self.desk.book(move |rows| Box::pin(async move { act(rows, &request, now).await })).await
     }
 
     async fn ask(&self, query: &ProviderQuery) -> Result<ProviderAnswer, StoreError> {
         let (query, now) = (query.clone(), self.now());
-        self.desk
-            .book(move |connection| Box::pin(async move { ask(connection, &query, now).await }))
-            .await
+        self.desk.book(move |rows| Box::pin(async move { ask(rows, &query, now).await })).await
     }
 }
 
 async fn complete(
-    connection: &mut SqliteConnection,
+    rows: &mut dyn Rows,
     key: &str,
     approve: bool,
     now: i64,
 ) -> Result<bool, StoreError> {
-    let charge = books::charge(connection, key, now).await?;
+    let charge = rows.charge(key, now).await?;
     let Some(mut charge) = charge.filter(|c| c.status == ChargeStatus::RequiresAction) else {
         return Ok(false);
     };
@@ -150,18 +133,18 @@ async fn complete(
     } else {
         charge.decline("action_declined");
     }
-    books::update_charge(connection, &charge).await?;
+    rows.update_charge(&charge).await?;
     Ok(true)
 }
 
 async fn charge(
-    connection: &mut SqliteConnection,
+    rows: &mut dyn Rows,
     request: &ProviderRequest,
     story: Story,
     now: i64,
 ) -> Result<ProviderAnswer, StoreError> {
-    if books::receive_again(connection, &request.provider_key).await? {
-        let known = books::charge(connection, &request.provider_key, now).await?;
+    if rows.receive_again(&request.provider_key).await? {
+        let known = rows.charge(&request.provider_key, now).await?;
         return Ok(known.map_or(ProviderAnswer::Unknown, |charge| answer(&charge)));
     }
     let mut charge = Charge {
@@ -186,38 +169,38 @@ async fn charge(
         }
         Story::Pending => charge.settles_at = after(now, SETTLES_AFTER),
     }
-    books::insert_charge(connection, &charge, now).await?;
+    rows.insert_charge(&charge, now).await?;
     Ok(if charge.lossy { ProviderAnswer::Unknown } else { answer(&charge) })
 }
 
 async fn act(
-    connection: &mut SqliteConnection,
+    rows: &mut dyn Rows,
     request: &ProviderRequest,
     now: i64,
 ) -> Result<ProviderAnswer, StoreError> {
-    if books::act_again(connection, &request.provider_key).await? {
-        let code = books::action(connection, &request.provider_key).await?;
+    if rows.act_again(&request.provider_key).await? {
+        let code = rows.action(&request.provider_key).await?;
         return Ok(code.map_or(ProviderAnswer::Unknown, |code| acted(&code)));
     }
-    let Some(mut charge) = books::charge(connection, &request.charge_key, now).await? else {
+    let Some(mut charge) = rows.charge(&request.charge_key, now).await? else {
         return Ok(declined("no_such_charge"));
     };
     let code = charge.act(request.kind, request.amount.minor_units).err().unwrap_or_default();
-    books::update_charge(connection, &charge).await?;
-    books::insert_action(connection, request, code, now).await?;
+    rows.update_charge(&charge).await?;
+    rows.insert_action(request, code, now).await?;
     Ok(if charge.lossy { ProviderAnswer::Unknown } else { acted(code) })
 }
 
 async fn ask(
-    connection: &mut SqliteConnection,
+    rows: &mut dyn Rows,
     query: &ProviderQuery,
     now: i64,
 ) -> Result<ProviderAnswer, StoreError> {
     if query.kind == OperationKind::Charge {
-        let charge = books::charge(connection, &query.provider_key, now).await?;
+        let charge = rows.charge(&query.provider_key, now).await?;
         return Ok(charge.map_or(ProviderAnswer::NotFound, |charge| answer(&charge)));
     }
-    let code = books::action(connection, &query.provider_key).await?;
+    let code = rows.action(&query.provider_key).await?;
     Ok(code.map_or(ProviderAnswer::NotFound, |code| acted(&code)))
 }
 

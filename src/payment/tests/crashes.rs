@@ -187,6 +187,6 @@ async fn a_stop_lets_what_is_being_sent_end() {
     }
     // Whatever was not sent is still to be done; nothing is half done.
     let now = crate::clock::micros(std::time::SystemTime::now());
-    assert_eq!(kit.store.recover(now).await.expect("recovers"), 0);
+    assert_eq!(kit.store.recover(now, None).await.expect("recovers"), 0);
     kit.balanced().await;
 }

@@ -11,10 +11,12 @@ use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 use tonic::{Request, Response, Status as RpcStatus};
 use tonic_types::StatusExt;
+use uuid::Uuid;
 
 use crate::clock;
 use crate::config::schema;
 use crate::drain;
+use crate::id;
 use crate::payment::provider::PaymentProvider;
 use crate::payment::provider::sandbox::Sandbox;
 use crate::payment::{
@@ -71,8 +73,8 @@ impl Membership for Room {
 pub(super) struct Touched(pub(super) Mutex<HashSet<String>>);
 
 impl Notifier for Touched {
-    fn touched(&self, account: &AccountName) {
-        self.0.lock().unwrap().insert(account.as_str().to_owned());
+    fn touched(&self, accounts: &[AccountName], _: Uuid) {
+        self.0.lock().unwrap().extend(accounts.iter().map(|account| account.as_str().to_owned()));
     }
 }
 
@@ -133,6 +135,8 @@ impl Kit {
         let (room, touched) = (Arc::new(Room::default()), Arc::new(Touched::default()));
         let payments = Payments::start(Parts {
             store: store.clone(),
+            incarnation: id::fresh().to_string(),
+            shared: false,
             provider,
             config,
             accounts,

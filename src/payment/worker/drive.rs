@@ -129,6 +129,12 @@ async fn record(core: &Arc<Core>, mut leased: Leased, found: Found) -> Result<()
         // It moved: decide again on what it has become.
         let Some(payment) = core.store().payment(leased.payment.id).await? else { break };
         let Some(operation) = core.store().operation(leased.operation.id).await? else { break };
+        if leased.operation.status.is_live() && !operation.status.is_live() {
+            // Another worker brought it to its end, or this one did, by a commit
+            // whose answer was lost.
+            core.tell(payment.id, &transition.transfers, Some(&payment.payee));
+            return Err(StoreError::Conflict("the operation has come to its end"));
+        }
         (leased.payment, leased.operation) = (payment, operation);
     }
     Err(StoreError::Conflict("the lease went to another worker"))
@@ -224,10 +230,7 @@ fn tell(core: &Core, leased: &Leased, transition: &Transition) {
         core.parts.metrics.alarm();
         tracing::error!(payment.id = %leased.payment.id, "{alarm}");
     }
-    core.tell(leased.payment.id, &transition.transfers);
-    if transition.hold != Hold::Keep {
-        let payee = crate::store::ledger::AccountName::of(&leased.payment.payee);
-        core.parts.notifier.touched(&payee);
-    }
+    let held = (transition.hold != Hold::Keep).then_some(&leased.payment.payee);
+    core.tell(leased.payment.id, &transition.transfers, held);
     core.work.notify_one();
 }

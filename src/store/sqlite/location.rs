@@ -10,10 +10,10 @@ pub const FILE: &str = "simpul.db";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
     /// Another engine.
-    #[error("the scheme `{0}` has no engine in this release; `sqlite:` has")]
+    #[error("the scheme `{0}` has no engine in this release; `sqlite:` and `postgres:` have")]
     Scheme(String),
     /// No scheme at all.
-    #[error("must be `sqlite:` or `sqlite:PATH`")]
+    #[error("must be `sqlite:`, `sqlite:PATH` or `postgres://…`")]
     Form,
 }
 

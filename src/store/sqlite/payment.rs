@@ -11,10 +11,11 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
-use self::rows::{blob, damaged, operation_columns, payment_columns};
+use self::rows::{blob, operation_columns, payment_columns};
 use super::SqliteStore;
 use crate::store::StoreError;
 use crate::store::ledger::LACKS_BALANCE;
+use crate::store::payment::sealed::damaged;
 use crate::store::payment::{
     Backlog, Change, Claim, Claimed, Key, KeyRecord, Leased, Listing, OperationRecord,
     OperationStatus, PaymentRecord, PaymentStore, Row, Task,
@@ -188,8 +189,10 @@ impl PaymentStore for SqliteStore {
         .await
     }
 
-    async fn recover(&self, now: i64) -> Result<u64, StoreError> {
-        self.write("payment.recover", move |connection| Box::pin(recover(connection, now))).await
+    async fn recover(&self, now: i64, of: Option<&str>) -> Result<u64, StoreError> {
+        let of = of.map(str::to_owned);
+        self.write("payment.recover", move |connection| Box::pin(recover(connection, now, of)))
+            .await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -264,27 +267,40 @@ async fn lease(
     Ok(leased)
 }
 
-async fn recover(connection: &mut SqliteConnection, now: i64) -> Result<u64, StoreError> {
+/// The operations that are being sent by a process that is gone: the row that
+/// drives an operation names who sends it.
+const SENDING: &str = "SELECT o.id FROM operation AS o WHERE o.status = 2 AND (?2 IS NULL OR \
+     EXISTS (SELECT 1 FROM outbox AS x WHERE x.operation_id = o.id AND x.lease_owner = ?2))";
+
+async fn recover(
+    connection: &mut SqliteConnection,
+    now: i64,
+    of: Option<String>,
+) -> Result<u64, StoreError> {
+    let payments = format!(
+        "UPDATE payment SET unknown = 1, version = version + 1, updated_at = ?1 WHERE id IN \
+         (SELECT payment_id FROM operation WHERE id IN ({SENDING}))"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(payments))
+        .bind(now)
+        .bind(&of)
+        .execute(&mut *connection)
+        .await?;
+    let operations =
+        format!("UPDATE operation SET status = ?3, updated_at = ?1 WHERE id IN ({SENDING})");
+    let unknown = sqlx::query(sqlx::AssertSqlSafe(operations))
+        .bind(now)
+        .bind(&of)
+        .bind(OperationStatus::Unknown as i64)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(
-        "UPDATE payment SET unknown = 1, version = version + 1, updated_at = ?2 WHERE id IN \
-         (SELECT payment_id FROM operation WHERE status = ?1)",
-    )
-    .bind(OperationStatus::Submitting as i64)
-    .bind(now)
-    .execute(&mut *connection)
-    .await?;
-    let unknown =
-        sqlx::query("UPDATE operation SET status = ?2, updated_at = ?3 WHERE status = ?1")
-            .bind(OperationStatus::Submitting as i64)
-            .bind(OperationStatus::Unknown as i64)
-            .bind(now)
-            .execute(&mut *connection)
-            .await?;
-    sqlx::query(
-        "UPDATE outbox SET lease_owner = '', lease_until = 0, next_at = ?1 WHERE lease_until > 0",
+        "UPDATE outbox SET lease_owner = '', lease_until = 0, next_at = ?1 \
+         WHERE lease_until > 0 AND (?2 IS NULL OR lease_owner = ?2)",
     )
     .bind(now)
-    .execute(&mut *connection)
+    .bind(&of)
+    .execute(connection)
     .await?;
     Ok(unknown.rows_affected())
 }

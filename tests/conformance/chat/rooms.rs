@@ -168,4 +168,21 @@ pub(crate) async fn titles_change<S: ChatStore + 'static>(open: impl AsyncFn() -
     let room = store.room(0, "lobby").await.unwrap().unwrap();
     assert_eq!((room.title.as_str(), room.head, room.created_at), ("b", 3, 1_001));
     assert_eq!(store.room(0, "other").await.unwrap().unwrap().title, "the other");
+    // Any text is a title.
+    append(&store, 0, vec![changing("lobby", 4, title("\0 é \u{1f44b}"))]).await;
+    assert_eq!(store.room(0, "lobby").await.unwrap().unwrap().title, "\0 é \u{1f44b}");
+}
+
+pub(crate) async fn heads_come_in_the_order_asked<S: ChatStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store: Chat = open().await;
+    taken(&store).await;
+    append(&store, 0, vec![create("a"), create("b"), text("b", 2, ""), create("gone")]).await;
+    append(&store, 1, vec![create("c")]).await;
+    store.delete_room(0, 1, &"gone".into()).await.unwrap();
+    let asked = ["b", "nowhere", "a", "c", "gone", "b"].map(Into::into).to_vec();
+    let heads = store.heads(0, asked).await.unwrap();
+    assert_eq!(heads, [Some(2), None, Some(1), None, None, Some(2)]);
+    assert_eq!(store.heads(0, vec![]).await.unwrap(), []);
 }

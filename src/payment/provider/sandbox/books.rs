@@ -1,13 +1,14 @@
-//! The sandbox's books: rows and rules.
+//! The sandbox's books: what stands in them and the rules of a charge. [`rows`]
+//! reads and writes them, on either engine.
+
+mod rows;
 
 use std::collections::BTreeMap;
 
-use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-
-use super::ProviderRequest;
 use crate::store::StoreError;
 use crate::store::payment::OperationKind;
+
+pub(super) use rows::Rows;
 
 /// How far a charge is, in the provider's own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,186 +140,34 @@ pub struct Books {
     pub net: BTreeMap<String, i64>,
 }
 
-/// Reads the books as they will be found by whoever asks next: what time has
-/// decided is counted.
-pub(super) async fn read(connection: &mut SqliteConnection, now: i64) -> Result<Books, StoreError> {
-    let mut books = Books::default();
-    let rows = sqlx::query("SELECT * FROM charge ORDER BY key").fetch_all(&mut *connection).await?;
-    for row in rows {
-        let mut charge = charge_of(&row)?;
+impl ChargeStatus {
+    fn from_number(number: i64) -> Result<Self, StoreError> {
+        Ok(match number {
+            1 => ChargeStatus::Succeeded,
+            2 => ChargeStatus::Authorized,
+            3 => ChargeStatus::RequiresAction,
+            4 => ChargeStatus::Pending,
+            5 => ChargeStatus::Declined,
+            6 => ChargeStatus::Canceled,
+            7 => ChargeStatus::Expired,
+            _ => return Err(StoreError::Corrupt("a charge has no known status".to_owned())),
+        })
+    }
+}
+
+impl Books {
+    /// Adds a charge as it will be found by whoever asks next: what time has
+    /// decided is counted.
+    fn add(&mut self, mut charge: Charge, received: i64, now: i64) {
         charge.settle(now);
-        *books.net.entry(charge.currency.clone()).or_default() += charge.captured - charge.refunded;
-        books.charges.push(ChargeEntry {
+        *self.net.entry(charge.currency.clone()).or_default() += charge.captured - charge.refunded;
+        self.charges.push(ChargeEntry {
             key: charge.key,
             currency: charge.currency,
             minor_units: charge.minor_units,
             captured: charge.captured,
             refunded: charge.refunded,
-            received: row.try_get("received")?,
+            received,
         });
     }
-    let received = sqlx::query("SELECT coalesce(sum(received), 0) AS n FROM action")
-        .fetch_one(&mut *connection)
-        .await?;
-    books.received = received.try_get::<i64, _>("n")?.unsigned_abs();
-    let rows = sqlx::query("SELECT kind, count(*) AS n FROM action WHERE code = '' GROUP BY kind")
-        .fetch_all(&mut *connection)
-        .await?;
-    for row in rows {
-        let count = row.try_get::<i64, _>("n")?.unsigned_abs();
-        match OperationKind::from_number(row.try_get("kind")?) {
-            Some(OperationKind::Capture) => books.captures = count,
-            Some(OperationKind::Refund) => books.refunds = count,
-            _ => {}
-        }
-    }
-    Ok(books)
-}
-
-/// A charge as time has made it.
-pub(super) async fn charge(
-    connection: &mut SqliteConnection,
-    key: &str,
-    now: i64,
-) -> Result<Option<Charge>, StoreError> {
-    let row = sqlx::query("SELECT * FROM charge WHERE key = ?1")
-        .bind(key)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mut charge = charge_of(&row)?;
-    let before = charge.status;
-    charge.settle(now);
-    if charge.status != before {
-        update_charge(connection, &charge).await?;
-    }
-    Ok(Some(charge))
-}
-
-/// Counts a request to charge that arrived again; false when it is the first.
-pub(super) async fn receive_again(
-    connection: &mut SqliteConnection,
-    key: &str,
-) -> Result<bool, StoreError> {
-    let counted = sqlx::query("UPDATE charge SET received = received + 1 WHERE key = ?1")
-        .bind(key)
-        .execute(connection)
-        .await?;
-    Ok(counted.rows_affected() > 0)
-}
-
-pub(super) async fn insert_charge(
-    connection: &mut SqliteConnection,
-    charge: &Charge,
-    now: i64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO charge (key, currency, minor_units, manual, status, code, captured, \
-         refunded, settles_at, lossy, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-    )
-    .bind(&charge.key)
-    .bind(&charge.currency)
-    .bind(charge.minor_units)
-    .bind(charge.manual)
-    .bind(charge.status as i64)
-    .bind(&charge.code)
-    .bind(charge.captured)
-    .bind(charge.refunded)
-    .bind(charge.settles_at)
-    .bind(charge.lossy)
-    .bind(now)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-pub(super) async fn update_charge(
-    connection: &mut SqliteConnection,
-    charge: &Charge,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE charge SET status = ?2, code = ?3, captured = ?4, refunded = ?5, settles_at = ?6 \
-         WHERE key = ?1",
-    )
-    .bind(&charge.key)
-    .bind(charge.status as i64)
-    .bind(&charge.code)
-    .bind(charge.captured)
-    .bind(charge.refunded)
-    .bind(charge.settles_at)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Counts a request to do something to a charge that arrived again; false when
-/// it is the first.
-pub(super) async fn act_again(
-    connection: &mut SqliteConnection,
-    key: &str,
-) -> Result<bool, StoreError> {
-    let counted = sqlx::query("UPDATE action SET received = received + 1 WHERE key = ?1")
-        .bind(key)
-        .execute(connection)
-        .await?;
-    Ok(counted.rows_affected() > 0)
-}
-
-/// The code of an action: empty when it was done; `None` when there is none.
-pub(super) async fn action(
-    connection: &mut SqliteConnection,
-    key: &str,
-) -> Result<Option<String>, StoreError> {
-    let row = sqlx::query("SELECT code FROM action WHERE key = ?1")
-        .bind(key)
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.map(|row| row.try_get("code")).transpose()?)
-}
-
-pub(super) async fn insert_action(
-    connection: &mut SqliteConnection,
-    request: &ProviderRequest,
-    code: &str,
-    now: i64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO action (key, charge_key, kind, minor_units, code, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )
-    .bind(&request.provider_key)
-    .bind(&request.charge_key)
-    .bind(request.kind as i64)
-    .bind(request.amount.minor_units)
-    .bind(code)
-    .bind(now)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-fn charge_of(row: &SqliteRow) -> Result<Charge, StoreError> {
-    let status = match row.try_get::<i64, _>("status")? {
-        1 => ChargeStatus::Succeeded,
-        2 => ChargeStatus::Authorized,
-        3 => ChargeStatus::RequiresAction,
-        4 => ChargeStatus::Pending,
-        5 => ChargeStatus::Declined,
-        6 => ChargeStatus::Canceled,
-        7 => ChargeStatus::Expired,
-        _ => return Err(StoreError::Corrupt("a charge has no known status".to_owned())),
-    };
-    Ok(Charge {
-        key: row.try_get("key")?,
-        currency: row.try_get("currency")?,
-        minor_units: row.try_get("minor_units")?,
-        manual: row.try_get("manual")?,
-        status,
-        code: row.try_get("code")?,
-        captured: row.try_get("captured")?,
-        refunded: row.try_get("refunded")?,
-        settles_at: row.try_get("settles_at")?,
-        lossy: row.try_get("lossy")?,
-    })
 }

@@ -5,23 +5,26 @@
 //! has gone. When one fails, its whole group is undone: nobody is answered
 //! anything that is not in the books.
 
+mod shelf;
+
 use std::future::Future;
 use std::pin::Pin;
 
-use sqlx::Connection;
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::books::Rows;
 use crate::store::StoreError;
 use crate::task;
 
-/// A future that borrows the connection.
+pub(super) use shelf::Shelf;
+
+/// A future that borrows the books.
 pub(super) type Booking<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
 
 /// Answers, once it is known whether the group was committed.
 type Answer = Box<dyn FnOnce(Option<StoreError>) + Send>;
-type Job = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Booking<'c, Answer> + Send>;
+type Job = Box<dyn for<'c> FnOnce(&'c mut dyn Rows) -> Booking<'c, Answer> + Send>;
 
 /// How many jobs may wait; more callers wait for a place.
 const WAITING: usize = 256;
@@ -38,18 +41,18 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn open(connection: SqliteConnection) -> Self {
+    pub(super) fn open(shelf: Shelf) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let (end, ended) = (CancellationToken::new(), CancellationToken::new());
         let (asked, done) = (end.clone(), ended.clone().drop_guard());
         task::spawn("sandbox books", async move {
-            serve(connection, waiting, asked).await;
+            serve(shelf, waiting, asked).await;
             drop(done);
         });
         Self { jobs, end, ended }
     }
 
-    /// Books nothing more and closes the file, which moves its log into it.
+    /// Books nothing more and closes the books.
     pub(super) async fn close(&self) {
         self.end.cancel();
         self.ended.cancelled().await;
@@ -60,12 +63,12 @@ impl Desk {
     pub(super) async fn book<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Booking<'c, T> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Rows) -> Booking<'c, T> + Send + 'static,
     {
         let closed = || StoreError::Unavailable("the sandbox's books are closed".to_owned());
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let booked = job(connection);
+        let job: Job = Box::new(move |rows| {
+            let booked = job(rows);
             Box::pin(async move {
                 let value = booked.await?;
                 let answer: Answer = Box::new(move |undone| {
@@ -81,39 +84,33 @@ impl Desk {
     }
 }
 
-async fn serve(
-    mut connection: SqliteConnection,
-    mut waiting: mpsc::Receiver<Job>,
-    end: CancellationToken,
-) {
+async fn serve(mut shelf: Shelf, mut waiting: mpsc::Receiver<Job>, end: CancellationToken) {
     let mut group = Vec::new();
     while let Some(1..) = end.run_until_cancelled(waiting.recv_many(&mut group, GROUP)).await {
         let mut answers = Vec::with_capacity(group.len());
-        let undone = book_group(&mut connection, &mut group, &mut answers).await.err();
+        let undone = book_group(&mut shelf, &mut group, &mut answers).await.err();
         if let Some(error) = &undone {
             tracing::warn!(%error, "the sandbox could not book");
-            // Fails when there is nothing to undo.
-            let _ = sqlx::query("ROLLBACK").execute(&mut connection).await;
+            shelf.undo().await;
         }
         group.clear();
         for answer in answers {
             answer(undone.clone());
         }
     }
-    if let Err(error) = connection.close().await {
+    if let Err(error) = shelf.close().await {
         tracing::warn!(%error, "the sandbox's books were not closed cleanly");
     }
 }
 
 async fn book_group(
-    connection: &mut SqliteConnection,
+    shelf: &mut Shelf,
     group: &mut Vec<Job>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), StoreError> {
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    shelf.begin().await?;
     for job in group.drain(..) {
-        answers.push(job(connection).await?);
+        answers.push(job(shelf.rows()?).await?);
     }
-    sqlx::query("COMMIT").execute(&mut *connection).await?;
-    Ok(())
+    shelf.commit().await
 }

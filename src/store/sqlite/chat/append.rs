@@ -4,17 +4,14 @@
 //! of its own. Anything else that does not fit fails the whole job, which the
 //! writer rolls back.
 
-use std::collections::HashMap;
-
 use sqlx::sqlite::SqliteConnection;
 
 use super::rows::{sealed, stored};
 use super::{batch, fence};
 use crate::principal::Principal;
 use crate::store::StoreError;
-use crate::store::chat::{
-    Appended, Change, Entry, NewEntry, NewKey, PartitionAppend, RoomId, RoomRole,
-};
+use crate::store::chat::spans::{Span, corrupt, spans};
+use crate::store::chat::{Appended, Change, Entry, NewEntry, NewKey, PartitionAppend, RoomRole};
 
 pub(super) async fn run(
     connection: &mut SqliteConnection,
@@ -41,39 +38,6 @@ pub(super) async fn run(
         }
     }
     Ok(answers)
-}
-
-/// What one part appends to one room.
-struct Span<'a> {
-    first: &'a NewEntry,
-    last: u64,
-}
-
-/// The part's rooms, in the order of their first entries; within a room the
-/// seqs have no gap, and only its first entry begins a room.
-fn spans(entries: &[NewEntry]) -> Result<Vec<Span<'_>>, StoreError> {
-    let mut spans: Vec<Span<'_>> = Vec::new();
-    let mut places: HashMap<&RoomId, usize> = HashMap::new();
-    for new in entries {
-        let seq = new.entry.seq;
-        let creates = matches!(new.change, Some(Change::CreateRoom { .. }));
-        if creates && seq != 1 {
-            return Err(corrupt("a room that does not begin with its first entry"));
-        }
-        match places.get(&new.entry.room).and_then(|place| spans.get_mut(*place)) {
-            Some(span) if span.last.checked_add(1) == Some(seq) => span.last = seq,
-            Some(_) => return Err(corrupt("an append with a gap")),
-            None => {
-                places.insert(&new.entry.room, spans.len());
-                spans.push(Span { first: new, last: seq });
-            }
-        }
-    }
-    Ok(spans)
-}
-
-fn corrupt(what: &str) -> StoreError {
-    StoreError::Corrupt(format!("chat: {what}"))
 }
 
 /// Brings the room's head from the one before the span to its end, or makes the

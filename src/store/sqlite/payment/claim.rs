@@ -5,8 +5,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
-use super::rows::{blob, damaged, id, seal};
+use super::rows::{blob, id};
 use crate::store::StoreError;
+use crate::store::payment::sealed::{damaged, seal};
 use crate::store::payment::{
     Claim, Claimed, Failure, Key, KeyRecord, NewPayment, OperationKind, OperationStatus, Status,
     Task, Work,

@@ -4,8 +4,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::claim::enqueue;
-use super::rows::{blob, seal, seal_action};
+use super::rows::blob;
 use crate::store::StoreError;
+use crate::store::payment::sealed::{seal, seal_action};
 use crate::store::payment::{Change, Hold, Leased, OperationStatus, Row, Task};
 use crate::store::sqlite::ledger;
 

@@ -1,5 +1,4 @@
-//! Rows of the payment area as records, and texts as the blobs that may one day
-//! be encrypted.
+//! Rows of the payment area as records.
 
 use secrecy::SecretString;
 use sqlx::Row as _;
@@ -9,35 +8,11 @@ use uuid::Uuid;
 use crate::money::Money;
 use crate::principal::Principal;
 use crate::store::StoreError;
+use crate::store::payment::sealed::{action, damaged, unseal};
 use crate::store::payment::{
-    CaptureMode, Failure, NextAction, OperationKind, OperationRecord, OperationStatus,
-    PaymentRecord, Proven, Status,
+    CaptureMode, Failure, OperationKind, OperationRecord, OperationStatus, PaymentRecord, Proven,
+    Status,
 };
-
-/// The format byte of a plain text.
-const PLAIN: u8 = 0;
-
-/// A text as it is stored.
-pub(super) fn seal(text: &str) -> Vec<u8> {
-    let mut blob = Vec::with_capacity(text.len() + 1);
-    blob.push(PLAIN);
-    blob.extend_from_slice(text.as_bytes());
-    blob
-}
-
-/// The text of a stored blob.
-pub(super) fn unseal(blob: &[u8]) -> Result<String, StoreError> {
-    match blob.split_first() {
-        Some((&PLAIN, text)) => {
-            String::from_utf8(text.to_vec()).map_err(|_| damaged("a text is not UTF-8"))
-        }
-        _ => Err(damaged("a text has an unknown format")),
-    }
-}
-
-pub(super) fn damaged(what: &str) -> StoreError {
-    StoreError::Corrupt(what.to_owned())
-}
 
 /// An id as it is bound.
 pub(super) fn blob(id: &Uuid) -> &[u8] {
@@ -73,16 +48,6 @@ fn failure(row: &SqliteRow, code: &str, detail: &str) -> Result<Option<Failure>,
     let code: Option<String> = row.try_get(code)?;
     let message = optional_text(row, detail)?.unwrap_or_default();
     Ok(code.map(|code| Failure { code, message }))
-}
-
-/// A next action as it is stored: kind, a line's end, url.
-pub(super) fn seal_action(action: &NextAction) -> Vec<u8> {
-    seal(&format!("{}\n{}", action.kind, action.url))
-}
-
-fn action(text: &str) -> NextAction {
-    let (kind, url) = text.split_once('\n').unwrap_or((text, ""));
-    NextAction { kind: kind.to_owned(), url: url.to_owned() }
 }
 
 /// The columns of a payment under the alias `p`, as [`payment`] reads them.

@@ -1,0 +1,98 @@
+//! `simpul cluster status`: nodes, links and partitions as one node sees them.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tonic::{Code, Request};
+
+use super::view::{cluster_json, cluster_text};
+use crate::cli::env::Env;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::client::patience::Patience;
+use crate::proto::cluster::v1::{Cluster, GetClusterRequest, WatchClusterRequest};
+
+/// Show the nodes, their links and who owns what; for operators
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  simpul cluster status --as alice --role operator\n  \
+    simpul cluster status --watch --as alice --role operator")]
+pub(super) struct StatusCommand {
+    /// Go on: a screen that is redrawn in a terminal, an object a line otherwise
+    #[arg(long, short)]
+    pub(super) watch: bool,
+}
+
+impl StatusCommand {
+    /// Asks and prints.
+    pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
+        if self.watch {
+            return watch(env).await;
+        }
+        let client = env.connect().await?;
+        let answer = client.cluster().get_cluster(client.unary(GetClusterRequest {})).await;
+        match answer {
+            Ok(answer) => {
+                let cluster = answer.into_inner().cluster.unwrap_or_default();
+                env.output.say(&cluster_json(&cluster), || cluster_text(&cluster))?;
+            }
+            Err(status) if super::is_alone(&status) => {
+                env.output.say(&json!({"alone": true}), || {
+                    "the node is alone: its store is not shared with others".to_owned()
+                })?;
+            }
+            Err(status) => return Err(status.into()),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Shows each state of the cluster, over lost connections.
+async fn watch(env: &Env) -> Result<Exit, Failure> {
+    let mut patience = Patience::new(Duration::from_secs(30));
+    let mut met = false;
+    loop {
+        let before = met;
+        met = false;
+        let Err(failure) = pass(env, &mut met).await else { return Ok(Exit::Done) };
+        if met {
+            patience.reset();
+        }
+        met |= before;
+        let lost = failure.exit() == Exit::Unavailable && !failure.is_ours()
+            || failure.code() == Some(Code::Cancelled)
+            || failure.reason() == Some("TOKEN_EXPIRED");
+        let alone = failure.code() == Some(Code::Unimplemented);
+        // A node that was never there is not waited for.
+        if !met || !lost || alone || !patience.wait().await {
+            return Err(failure);
+        }
+    }
+}
+
+async fn pass(env: &Env, met: &mut bool) -> Result<(), Failure> {
+    let client = env.connect().await?;
+    let mut stream =
+        match client.cluster().watch_cluster(Request::new(WatchClusterRequest {})).await {
+            Ok(stream) => stream.into_inner(),
+            Err(status) if super::is_alone(&status) => {
+                let failure = Failure::from(status);
+                return Err(failure.hint("the node is alone: its store is not shared with others"));
+            }
+            Err(status) => return Err(status.into()),
+        };
+    while let Some(answer) = stream.message().await? {
+        *met = true;
+        show(env, &answer.cluster.unwrap_or_default())?;
+    }
+    // A node that stops ends it: another one goes on.
+    Err(Failure::unavailable("the node ended the stream"))
+}
+
+fn show(env: &Env, cluster: &Cluster) -> Result<(), Failure> {
+    if env.output.is_json() || !env.output.is_terminal() {
+        return env.output.raw(&cluster_json(cluster).to_string());
+    }
+    // To the corner, and away with what was below it.
+    env.output.raw(&format!("\u{1b}[H\u{1b}[2J{}", cluster_text(cluster)))
+}

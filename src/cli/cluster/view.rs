@@ -1,0 +1,221 @@
+//! How a cluster looks: tables for people, one object for scripts. Pure.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::text::{plain, table, time, word};
+use crate::proto::cluster::v1::{Cluster, Link, Node, Partition};
+
+/// The whole cluster as one object.
+pub(super) fn cluster_json(cluster: &Cluster) -> Value {
+    let nodes: Vec<Value> = cluster.nodes.iter().map(node_json).collect();
+    let links: Vec<Value> = cluster.links.iter().map(link_json).collect();
+    let partitions: Vec<Value> = cluster
+        .partitions
+        .iter()
+        .map(|p| {
+            json!({
+                "partition": p.partition, "owner": p.owner, "epoch": p.epoch,
+                "commit_no": p.commit_no,
+            })
+        })
+        .collect();
+    json!({
+        "name": cluster.name, "answered_by": cluster.answered_by,
+        "observed_at": time(cluster.observed_at.as_ref()),
+        "nodes": nodes, "links": links, "partitions": partitions,
+    })
+}
+
+fn node_json(node: &Node) -> Value {
+    json!({
+        "node_id": node.node_id, "incarnation": node.incarnation, "state": state(node),
+        "public_address": node.public_address, "mesh_address": node.mesh_address,
+        "zone": node.zone, "release": node.release, "beat": node.beat,
+        "last_beat_seconds": node.last_beat.as_ref().and_then(seconds),
+        "sessions": node.sessions, "partitions": node.partitions,
+        "started_at": time(node.started_at.as_ref()),
+    })
+}
+
+fn link_json(link: &Link) -> Value {
+    json!({
+        "node_id": link.node_id, "connections": link.connections,
+        "round_trip_seconds": link.round_trip.as_ref().and_then(seconds),
+        "backlog_bytes": link.backlog_bytes, "problem": link.problem,
+    })
+}
+
+/// The whole cluster as tables.
+pub(super) fn cluster_text(cluster: &Cluster) -> String {
+    let mut out = format!(
+        "cluster {}, as {} saw it at {}\n\n",
+        plain(&cluster.name),
+        plain(&cluster.answered_by),
+        time(cluster.observed_at.as_ref())
+    );
+    let nodes: Vec<Vec<String>> = cluster.nodes.iter().map(node_row).collect();
+    let head = ["NODE", "STATE", "BEAT", "SESSIONS", "PARTITIONS", "ZONE", "RELEASE", "ADDRESS"];
+    out.push_str(&table(&head, &nodes));
+    if !cluster.links.is_empty() {
+        let links: Vec<Vec<String>> = cluster.links.iter().map(link_row).collect();
+        out.push_str("\n\n");
+        out.push_str(&table(&["LINK TO", "CONNECTIONS", "RTT", "BACKLOG", "PROBLEM"], &links));
+    }
+    if !cluster.partitions.is_empty() {
+        let owners = owners(&cluster.partitions);
+        out.push_str("\n\n");
+        out.push_str(&table(&["OWNER", "COUNT", "HIGHEST EPOCH", "PARTITIONS"], &owners));
+    }
+    if is_alone(cluster) {
+        out.push_str("\n\nthe node is alone: its store is not shared with others");
+    }
+    out
+}
+
+/// Whether the node that answered shares its store with nobody: it has no beat.
+fn is_alone(cluster: &Cluster) -> bool {
+    matches!(cluster.nodes.as_slice(), [only] if only.beat == 0)
+}
+
+fn node_row(node: &Node) -> Vec<String> {
+    vec![
+        plain(&node.node_id),
+        state(node).to_ascii_lowercase(),
+        node.last_beat.as_ref().and_then(seconds).map_or_else(dash, |s| format!("{s:.1} s ago")),
+        node.sessions.to_string(),
+        node.partitions.to_string(),
+        or_dash(&node.zone),
+        or_dash(&node.release),
+        or_dash(&node.public_address),
+    ]
+}
+
+fn link_row(link: &Link) -> Vec<String> {
+    let trip = link.round_trip.as_ref().and_then(seconds);
+    vec![
+        plain(&link.node_id),
+        link.connections.to_string(),
+        trip.map_or_else(dash, |s| format!("{:.2} ms", s * 1000.0)),
+        format!("{} bytes", link.backlog_bytes),
+        or_dash(&link.problem),
+    ]
+}
+
+/// One row an owner, its partitions as runs: `0-41,77`.
+fn owners(partitions: &[Partition]) -> Vec<Vec<String>> {
+    let mut by: std::collections::BTreeMap<&str, Vec<&Partition>> = Default::default();
+    for partition in partitions {
+        by.entry(&partition.owner).or_default().push(partition);
+    }
+    let row = |(owner, owned): (&str, Vec<&Partition>)| {
+        let mut numbers: Vec<u32> = owned.iter().map(|p| p.partition).collect();
+        numbers.sort_unstable();
+        let epoch = owned.iter().map(|p| p.epoch).max().unwrap_or_default();
+        let owner = if owner.is_empty() { "nobody".to_owned() } else { plain(owner) };
+        vec![owner, numbers.len().to_string(), epoch.to_string(), runs(&numbers)]
+    };
+    by.into_iter().map(row).collect()
+}
+
+/// Ascending numbers with neighbours drawn together.
+fn runs(numbers: &[u32]) -> String {
+    let mut out = String::new();
+    let mut rest = numbers.iter().copied().peekable();
+    while let Some(first) = rest.next() {
+        let mut last = first;
+        while let Some(next) = rest.next_if(|next| *next == last.saturating_add(1)) {
+            last = next;
+        }
+        let comma = if out.is_empty() { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = match last {
+            _ if last == first => write!(out, "{comma}{first}"),
+            _ => write!(out, "{comma}{first}-{last}"),
+        };
+    }
+    out
+}
+
+/// A node's state without its prefix.
+pub(super) fn state(node: &Node) -> &'static str {
+    word(node.state().as_str_name(), "NODE_STATE_")
+}
+
+fn seconds(duration: &prost_types::Duration) -> Option<f64> {
+    Duration::try_from(*duration).ok().map(|duration| duration.as_secs_f64())
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { dash() } else { plain(text) }
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::cluster::v1::NodeState;
+
+    fn cluster() -> Cluster {
+        let node = |id: &str, state: NodeState| Node {
+            node_id: id.into(),
+            state: state.into(),
+            last_beat: Some(prost_types::Duration { seconds: 0, nanos: 250_000_000 }),
+            sessions: 7,
+            ..Node::default()
+        };
+        let partition = |number: u32, owner: &str| Partition {
+            partition: number,
+            owner: owner.into(),
+            epoch: 3,
+            commit_no: 9,
+        };
+        Cluster {
+            name: "simpul".into(),
+            answered_by: "a".into(),
+            nodes: vec![node("a", NodeState::Live), node("b", NodeState::Dead)],
+            links: vec![Link {
+                node_id: "b".into(),
+                problem: "refused\u{1b}[2J".into(),
+                ..Link::default()
+            }],
+            partitions: vec![
+                partition(0, "a"),
+                partition(2, ""),
+                partition(1, "a"),
+                partition(5, "a"),
+            ],
+            ..Cluster::default()
+        }
+    }
+
+    #[test]
+    fn people_see_owners_with_runs_of_partitions() {
+        let text = cluster_text(&cluster());
+        assert!(text.contains("0-1,5"), "{text}");
+        assert!(text.contains("nobody"), "{text}");
+        assert!(text.contains("0.2 s ago") && text.contains("dead"), "{text}");
+        assert!(!text.contains('\u{1b}'), "a node moves the cursor: {text}");
+    }
+
+    #[test]
+    fn scripts_see_everything() {
+        let json = cluster_json(&cluster());
+        assert_eq!(json["nodes"][1]["state"], "DEAD");
+        assert_eq!(json["nodes"][0]["last_beat_seconds"], 0.25);
+        assert_eq!(json["links"][0]["round_trip_seconds"], Value::Null);
+        assert_eq!(json["partitions"].as_array().map(Vec::len), Some(4));
+    }
+
+    #[test]
+    fn neighbours_are_drawn_together() {
+        assert_eq!(runs(&[0, 1, 2, 4, 6, 7]), "0-2,4,6-7");
+        assert_eq!(runs(&[]), "");
+        assert_eq!(runs(&[u32::MAX]), u32::MAX.to_string());
+    }
+}

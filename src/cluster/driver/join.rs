@@ -1,0 +1,103 @@
+//! Taking part: a row of one's own, and nobody else's.
+//!
+//! A row may stand in the way that says that the id is alive. Three cases:
+//! - it is of a run of this very data directory: that is over, since this
+//!   process holds the directory's lock; it is declared dead at once;
+//! - its beat does not change while it is watched: its node died; the same;
+//! - its beat changes, or its lock is held: another node has this id. Two nodes
+//!   with one id would take each other's partitions for their own, so this one
+//!   does not start.
+
+use std::time::Duration;
+
+use super::seams::Incarnations;
+use crate::store::cluster::{Joined, NodeInfo, NodeRecord};
+use crate::store::{ClusterStore, StoreError};
+
+/// How long a row is watched: longer than five beats.
+const WATCH: Duration = Duration::from_millis(2_500);
+
+/// How often it is tried against races.
+const TRIES: u32 = 16;
+
+/// Why a node does not take part.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Another node has the id.
+    #[error(
+        "node.id: another node with the id {id} is alive at {address} (started {since}); \
+         each node of a cluster has an id of its own"
+    )]
+    Alive {
+        /// The id.
+        id: String,
+        /// Its mesh address.
+        address: String,
+        /// Microseconds since 1970.
+        since: i64,
+    },
+    /// The incarnation could not be remembered.
+    #[error("data_dir: the incarnation cannot be kept: {0}")]
+    Memory(std::io::Error),
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// Joins. Gives the incarnations whose place it took: they are over.
+pub(super) async fn join(
+    store: &dyn ClusterStore,
+    info: &NodeInfo,
+    past: &dyn Incarnations,
+) -> Result<Vec<String>, JoinError> {
+    let known = past.known();
+    past.begin(&info.incarnation).map_err(JoinError::Memory)?;
+    let mut replaced = Vec::new();
+    let own = |nodes: Vec<NodeRecord>| nodes.into_iter().find(|node| node.info.id == info.id);
+    if let Some(before) = own(store.observe().await?.nodes) {
+        replaced.push(before.info.incarnation);
+    }
+    for _ in 0..TRIES {
+        let Joined::Taken(row) = store.join(info).await? else {
+            return Ok(replaced);
+        };
+        if row.info.incarnation == info.incarnation {
+            // An earlier try, whose answer was lost.
+            return Ok(replaced);
+        }
+        if !replaced.contains(&row.info.incarnation) {
+            replaced.push(row.info.incarnation.clone());
+        }
+        let over = known.contains(&row.info.incarnation) || row.locked == Some(false);
+        if !over {
+            watch(store, info, &row).await?;
+        }
+        store.declare_dead(&row.info.id, &row.info.incarnation, row.beat).await?;
+    }
+    Err(StoreError::Conflict("the node's row changes all the time").into())
+}
+
+/// Returns when the row's beat stood still; an error when it did not.
+async fn watch(
+    store: &dyn ClusterStore,
+    info: &NodeInfo,
+    row: &NodeRecord,
+) -> Result<(), JoinError> {
+    let alive = |row: &NodeRecord| JoinError::Alive {
+        id: info.id.clone(),
+        address: row.info.mesh_address.clone(),
+        since: row.info.started_at,
+    };
+    if row.locked == Some(true) {
+        return Err(alive(row));
+    }
+    tracing::info!(id = info.id, "the node's id is in use; watching whether it is alive");
+    tokio::time::sleep(WATCH).await;
+    let nodes = store.observe().await?.nodes;
+    let Some(now) = nodes.into_iter().find(|node| node.info.id == info.id) else { return Ok(()) };
+    let moved = now.info.incarnation != row.info.incarnation || now.beat != row.beat;
+    match moved && now.state.is_alive() {
+        true => Err(alive(&now)),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,219 @@
+//! Drivers over one store in memory, on a clock that moves by itself.
+
+mod kit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::kit::{COUNT, Node, Past, World, clocks, until};
+use super::JoinError;
+use crate::store::cluster::NodeState;
+
+/// Every partition has one owner, who orders it under the row's epoch.
+fn settled(world: &World, nodes: &[&Node]) -> bool {
+    let rows = world.shared.tables().partitions.clone();
+    rows.values().all(|row| {
+        let holders: Vec<u64> = nodes
+            .iter()
+            .filter_map(|node| node.chat.owned().get(&row.partition).copied())
+            .collect();
+        holders == [row.epoch]
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_join_get_their_share_and_each_partition_has_one_owner() {
+    let _clocks = clocks();
+    let world = World::default();
+    let a = world.node("a").await;
+    until("a owns everything", || a.chat.owned().len() == usize::from(COUNT)).await;
+    until("a is ready", || a.readiness.is_ready()).await;
+    let b = world.node("b").await;
+    let c = world.node("c").await;
+    until("all have a share", || {
+        settled(&world, &[&a, &b, &c]) && world.shared.owners().len() == 3
+    })
+    .await;
+    assert!(b.readiness.is_ready() && c.readiness.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_beats_no_more_is_declared_dead_before_its_partitions_are_taken() {
+    let _clocks = clocks();
+    let world = World::default();
+    let (a, b) = (world.node("a").await, world.node("b").await);
+    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
+        .await;
+    let dead = b.incarnation();
+    let begun = Instant::now();
+    b.kill();
+    until("a has all", || {
+        let dead = world.shared.tables().nodes["b"].state == NodeState::Dead;
+        let all = world.shared.owners().get("a") == Some(&usize::from(COUNT));
+        assert!(dead || !all, "taken from a node that was not declared dead");
+        all && settled(&world, &[&a])
+    })
+    .await;
+    let took = begun.elapsed();
+    assert!(took > Duration::from_millis(1_500) && took < Duration::from_secs(4), "{took:?}");
+    until("its work is taken up", || world.recovered.0.lock().expect("no panic").contains(&dead))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_link_hastens_the_death() {
+    let _clocks = clocks();
+    let world = World::default();
+    let (a, b) = (world.node("a").await, world.node("b").await);
+    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
+        .await;
+    let begun = Instant::now();
+    b.kill();
+    a.inbox.link_refused("b", &b.incarnation(), crate::clock::since_boot());
+    until("a has all", || settled(&world, &[&a])).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(1_600), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_declared_dead_gives_up_and_comes_back_as_another() {
+    let _clocks = clocks();
+    let world = World::default();
+    let (a, b) = (world.node("a").await, world.node("b").await);
+    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
+        .await;
+    let before = b.incarnation();
+    b.cut(true);
+    until("a has all", || settled(&world, &[&a]) || b.chat.owned().is_empty()).await;
+    until("a has its rows", || world.shared.owners().get("a") == Some(&usize::from(COUNT))).await;
+    b.cut(false);
+    until("b has a share again", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
+        .await;
+    assert_ne!(b.incarnation(), before);
+    assert_eq!(b.past.0.lock().expect("no panic").len(), 2, "each incarnation is remembered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_makes_nobody_dead() {
+    let _clocks = clocks();
+    let world = World::default();
+    let (a, b) = (world.node("a").await, world.node("b").await);
+    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
+        .await;
+    until("both are ready", || a.readiness.is_ready() && b.readiness.is_ready()).await;
+    let before = (a.incarnation(), b.incarnation());
+    world.shared.tables().down = true;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(a.readiness.pending(), ["store reachable"]);
+    world.shared.tables().down = false;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(a.readiness.is_ready());
+    assert_eq!((a.incarnation(), b.incarnation()), before);
+    assert!(world.shared.tables().nodes.values().all(|node| node.state == NodeState::Live));
+    assert!(settled(&world, &[&a, &b]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_with_one_id_are_refused_and_a_run_of_the_same_directory_is_not() {
+    let _clocks = clocks();
+    let world = World::default();
+    let past: Arc<Past> = Arc::default();
+    let a = world.join("a", past.clone()).await.expect("it joins");
+    until("a owns everything", || settled(&world, &[&a])).await;
+    let other = world.join("a", Arc::default()).await;
+    let refused = other.expect_err("the id is taken");
+    assert!(matches!(refused, JoinError::Alive { .. }), "{refused}");
+    assert!(refused.to_string().contains("alive at a:7444"), "{refused}");
+    assert!(settled(&world, &[&a]), "nothing was damaged");
+
+    let (dead, begun) = (a.incarnation(), Instant::now());
+    a.kill();
+    let again = world.join("a", past).await.expect("its own earlier run is over");
+    until("it owns everything again", || settled(&world, &[&again])).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    until("the earlier run's work is taken up", || {
+        world.recovered.0.lock().expect("no panic").contains(&dead)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_node_on_another_disk_is_watched_and_then_replaced() {
+    let _clocks = clocks();
+    let world = World::default();
+    let a = world.node("a").await;
+    until("a owns everything", || settled(&world, &[&a])).await;
+    a.kill();
+    let again = world.node("a").await;
+    until("it owns everything again", || settled(&world, &[&again])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_drains_hands_everything_over_sends_its_sessions_away_and_leaves() {
+    let _clocks = clocks();
+    let world = World::default();
+    let (a, b) = (world.node("a").await, world.node("b").await);
+    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
+        .await;
+    *a.chat.sessions.lock().expect("no panic") = 3;
+    let begun = Instant::now();
+    assert!(a.handle.hand_over(Duration::from_secs(5)).await);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(world.shared.tables().nodes["a"].state, NodeState::Draining);
+    until("b has all", || settled(&world, &[&b])).await;
+    until("its sessions are told", || *a.chat.sessions.lock().expect("no panic") == 0).await;
+    assert_eq!(*a.chat.turned_away.lock().expect("no panic"), ["b:7443"]);
+    a.handle.leave(Duration::from_secs(5)).await;
+    assert_eq!(world.shared.tables().nodes["a"].state, NodeState::Left);
+    a.task.await.expect("it ends by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operators_wish_to_drain_is_seen_in_the_row() {
+    let _clocks = clocks();
+    let world = World::default();
+    let (a, b) = (world.node("a").await, world.node("b").await);
+    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
+        .await;
+    world.shared.tables().nodes.get_mut("a").expect("a row").state = NodeState::Draining;
+    until("b has all", || settled(&world, &[&b])).await;
+    let standing = a.handle.standing().borrow().clone();
+    assert!(standing.draining && standing.free, "{standing:?}");
+    assert_eq!(standing.elsewhere, ["b:7443"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_chat_lost_is_taken_anew_under_a_later_epoch() {
+    let _clocks = clocks();
+    let world = World::default();
+    let a = world.node("a").await;
+    until("a owns everything", || settled(&world, &[&a])).await;
+    let epoch = a.chat.owned()[&3];
+    a.chat.owned().remove(&3);
+    a.inbox.lost(3, epoch);
+    until("it is taken anew", || settled(&world, &[&a])).await;
+    assert_eq!(a.chat.owned()[&3], epoch + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promoted_standby_makes_every_partition_be_taken_anew_and_an_older_primary_none() {
+    let _clocks = clocks();
+    let world = World::default();
+    let a = world.node("a").await;
+    until("a owns everything", || settled(&world, &[&a])).await;
+    let epoch = a.chat.owned()[&3];
+    world.shared.tables().identity.timeline = 2;
+    until("it is taken anew", || {
+        settled(&world, &[&a]) && a.chat.owned().values().all(|now| *now > epoch)
+    })
+    .await;
+    world.shared.tables().identity.timeline = 1;
+    until("the older one is not used", || {
+        a.chat.owned().is_empty() && a.readiness.pending() == ["the newest primary"]
+    })
+    .await;
+    world.shared.tables().identity.timeline = 2;
+    until("the newest is", || settled(&world, &[&a]) && a.readiness.is_ready()).await;
+}

@@ -1,0 +1,417 @@
+//! A store, chat and links that stand in memory, and nodes over them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::super::{
+    ClusterMetrics, Driver, Handle, Inbox, Incarnations, JoinError, LinkState, Mesh, Parts,
+    Recovery,
+};
+use crate::chat::peers::{Delivery, Heads, Position, Released};
+use crate::chat::{Job, Partitions};
+use crate::clock::simulated::{Reading, Simulated, install};
+use crate::cluster::membership::Rules;
+use crate::readiness::Readiness;
+use crate::store::StoreError;
+use crate::store::chat::{PartitionState, RoomId};
+use crate::store::cluster::{
+    ClusterStore, Joined, Letter, NodeInfo, NodeRecord, NodeState, Observation, StoreIdentity,
+};
+use crate::{clock, task};
+
+pub(super) const COUNT: u16 = 16;
+
+/// The boot clock follows tokio's, which a paused runtime moves by itself.
+pub(super) fn clocks() -> Simulated {
+    let start = Instant::now();
+    install(move || {
+        let boot = Duration::from_secs(1_000) + start.elapsed();
+        Some(Reading { boot, wall: clock::from_micros(1_700_000_000_000_000) + start.elapsed() })
+    })
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) nodes: BTreeMap<String, NodeRecord>,
+    pub(super) partitions: BTreeMap<u16, PartitionState>,
+    pub(super) identity: StoreIdentity,
+    pub(super) down: bool,
+}
+
+/// The shared store; each node has a view of it that can be cut.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared(pub(super) Arc<Mutex<Tables>>);
+
+impl Shared {
+    pub(super) fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn owners(&self) -> BTreeMap<String, usize> {
+        let mut owners = BTreeMap::new();
+        for row in self.tables().partitions.values() {
+            *owners.entry(row.owner.clone()).or_default() += 1;
+        }
+        owners
+    }
+}
+
+/// One node's way to the store.
+#[derive(Debug)]
+pub(super) struct View {
+    shared: Shared,
+    pub(super) cut: Mutex<bool>,
+}
+
+impl View {
+    fn tables(&self) -> Result<MutexGuard<'_, Tables>, StoreError> {
+        let tables = self.shared.tables();
+        let cut = *self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        match tables.down || cut {
+            true => Err(StoreError::Unavailable("cut".to_owned())),
+            false => Ok(tables),
+        }
+    }
+}
+
+#[async_trait]
+impl ClusterStore for View {
+    async fn identity(&self) -> Result<StoreIdentity, StoreError> {
+        Ok(self.tables()?.identity.clone())
+    }
+
+    async fn ensure_partitions(&self, count: u16) -> Result<(), StoreError> {
+        let mut tables = self.tables()?;
+        for partition in 0..count {
+            let row = PartitionState { partition, owner: String::new(), epoch: 0, commit_no: 0 };
+            tables.partitions.entry(partition).or_insert(row);
+        }
+        Ok(())
+    }
+
+    async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {
+        let mut tables = self.tables()?;
+        if let Some(row) = tables.nodes.get(&node.id).filter(|row| row.state.is_alive()) {
+            return Ok(Joined::Taken(Box::new(row.clone())));
+        }
+        let record = NodeRecord {
+            info: node.clone(),
+            state: NodeState::Live,
+            beat: 1,
+            sessions: 0,
+            locked: None,
+        };
+        tables.nodes.insert(node.id.clone(), record);
+        Ok(Joined::New)
+    }
+
+    async fn beat(
+        &self,
+        id: &str,
+        incarnation: &str,
+        sessions: u32,
+    ) -> Result<Option<NodeState>, StoreError> {
+        let mut tables = self.tables()?;
+        let row = tables.nodes.get_mut(id);
+        let row = row.filter(|row| row.info.incarnation == incarnation && row.state.is_alive());
+        Ok(row.map(|row| {
+            row.beat += 1;
+            row.sessions = sessions;
+            row.state
+        }))
+    }
+
+    async fn observe(&self) -> Result<Observation, StoreError> {
+        let tables = self.tables()?;
+        let nodes = tables.nodes.values().cloned().collect();
+        let partitions = tables.partitions.values().cloned().collect();
+        Ok(Observation { nodes, partitions })
+    }
+
+    async fn declare_dead(&self, id: &str, run: &str, beat: u64) -> Result<bool, StoreError> {
+        let mut tables = self.tables()?;
+        let row = tables.nodes.get_mut(id);
+        let row = row.filter(|row| row.info.incarnation == run && row.state.is_alive());
+        let row = row.filter(|row| row.beat == beat);
+        Ok(row.map(|row| row.state = NodeState::Dead).is_some())
+    }
+
+    async fn set_state(&self, id: &str, run: &str, state: NodeState) -> Result<bool, StoreError> {
+        let mut tables = self.tables()?;
+        let row = tables.nodes.get_mut(id);
+        let row = row.filter(|row| row.info.incarnation == run && row.state.is_alive());
+        Ok(row.map(|row| row.state = state).is_some())
+    }
+
+    async fn take(
+        &self,
+        seen: &PartitionState,
+        by: &str,
+        _: &str,
+    ) -> Result<Option<PartitionState>, StoreError> {
+        let mut tables = self.tables()?;
+        let row = tables.partitions.get_mut(&seen.partition);
+        let row = row.filter(|row| row.owner == seen.owner && row.epoch == seen.epoch);
+        Ok(row.map(|row| {
+            by.clone_into(&mut row.owner);
+            row.epoch += 1;
+            row.clone()
+        }))
+    }
+
+    async fn release(
+        &self,
+        partition: u16,
+        owner: &str,
+        epoch: u64,
+        successor: &str,
+    ) -> Result<Option<PartitionState>, StoreError> {
+        let seen = PartitionState { partition, owner: owner.to_owned(), epoch, commit_no: 0 };
+        self.take(&seen, successor, "").await
+    }
+
+    async fn leave_letter(&self, _: u16, _: &str, _: &[u8]) -> Result<i64, StoreError> {
+        Err(StoreError::Fault("no letters here".to_owned()))
+    }
+
+    async fn letters(&self, _: &[u16], _: u32) -> Result<Vec<Letter>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn answer_letters(&self, _: Vec<(i64, Vec<u8>)>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn collect_answers(&self, _: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn tidy_cluster(&self, _: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Chat that notes what it is told.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    pub(super) owned: Mutex<BTreeMap<u16, u64>>,
+    pub(super) sessions: Mutex<usize>,
+    pub(super) turned_away: Mutex<Vec<String>>,
+}
+
+impl Orders {
+    pub(super) fn owned(&self) -> MutexGuard<'_, BTreeMap<u16, u64>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Partitions for Orders {
+    fn count(&self) -> u16 {
+        COUNT
+    }
+
+    async fn assign(&self, taken: &PartitionState, _: Duration) {
+        self.owned().insert(taken.partition, taken.epoch);
+    }
+
+    async fn release(&self, partition: u16) -> Option<Released> {
+        self.owned().remove(&partition).map(|epoch| Released { epoch })
+    }
+
+    fn lose(&self, partition: u16) {
+        self.owned().remove(&partition);
+    }
+
+    fn observed(&self, _: &[PartitionState], _: Duration) {}
+
+    async fn order(&self, _: Job) {}
+
+    async fn heads(&self, _: u16, _: &[RoomId]) -> Option<Heads> {
+        None
+    }
+
+    fn followed(&self, _: &Position, _: &[(RoomId, u64)]) {}
+
+    fn deliver(&self, _: Delivery) {}
+
+    fn reached(&self, _: &Position) {}
+
+    fn unlinked(&self, _: u16) {}
+
+    fn refollow(&self, _: u16) {}
+
+    fn positions(&self) -> Vec<Position> {
+        let at = |(partition, epoch): (&u16, &u64)| Position {
+            partition: *partition,
+            epoch: *epoch,
+            commit_no: 0,
+        };
+        self.owned().iter().map(at).collect()
+    }
+
+    fn sessions(&self) -> usize {
+        *self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn move_sessions(&self, count: usize, hints: &[String], _: Duration) -> usize {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = count.min(*sessions);
+        *sessions -= moved;
+        let mut told = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+        told.extend_from_slice(hints);
+        moved
+    }
+}
+
+/// Links that carry hand-overs alone.
+#[derive(Debug, Default)]
+pub(super) struct Wires(Mutex<BTreeMap<String, Inbox>>);
+
+/// One node's end of them.
+#[derive(Debug)]
+struct Wire(Arc<Wires>);
+
+impl Mesh for Wire {
+    fn joined(&self, _: &NodeInfo, _: &StoreIdentity) {}
+
+    fn observed(&self, _: &[NodeRecord], _: &[PartitionState], _: Duration) {}
+
+    fn owning(&self, _: &[Position]) {}
+
+    fn lost(&self, _: u16, _: u64) {}
+
+    fn hand_over(&self, to: &str, partition: u16, epoch: u64) {
+        let inboxes = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inbox) = inboxes.get(to) {
+            inbox.released(partition, epoch);
+        }
+    }
+
+    fn draining(&self) {}
+
+    fn links(&self) -> Vec<LinkState> {
+        Vec::new()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Past(pub(super) Mutex<Vec<String>>);
+
+impl Incarnations for Past {
+    fn known(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn begin(&self, incarnation: &str) -> std::io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(incarnation.to_owned());
+        Ok(())
+    }
+}
+
+/// Which incarnations' work was taken up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recovered(pub(super) Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Recovery for Recovered {
+    async fn recover_of(&self, incarnation: &str) -> Result<(), String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(incarnation.to_owned());
+        Ok(())
+    }
+}
+
+/// Nodes over one store.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) shared: Shared,
+    wires: Arc<Wires>,
+    pub(super) recovered: Recovered,
+}
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) view: Arc<View>,
+    pub(super) chat: Arc<Orders>,
+    pub(super) past: Arc<Past>,
+    pub(super) inbox: Inbox,
+    pub(super) handle: Handle,
+    pub(super) readiness: Readiness,
+    pub(super) task: JoinHandle<()>,
+}
+
+impl World {
+    pub(super) async fn node(&self, id: &str) -> Node {
+        self.join(id, Arc::default()).await.expect("it joins")
+    }
+
+    pub(super) async fn join(&self, id: &str, past: Arc<Past>) -> Result<Node, JoinError> {
+        let view = Arc::new(View { shared: self.shared.clone(), cut: Mutex::new(false) });
+        let (chat, inbox) = (Arc::new(Orders::default()), Inbox::new());
+        let readiness = Readiness::new();
+        let inboxes = |wires: &Wires| {
+            let mut inboxes = wires.0.lock().unwrap_or_else(PoisonError::into_inner);
+            inboxes.insert(id.to_owned(), inbox.clone());
+        };
+        inboxes(&self.wires);
+        let info = NodeInfo {
+            id: id.to_owned(),
+            incarnation: crate::chance::uuid().to_string(),
+            public_address: format!("{id}:7443"),
+            mesh_address: format!("{id}:7444"),
+            zone: String::new(),
+            release: "0".to_owned(),
+            started_at: 0,
+        };
+        let (driver, handle) = Driver::join(Parts {
+            store: view.clone(),
+            partitions: chat.clone(),
+            mesh: Arc::new(Wire(self.wires.clone())),
+            recovery: Arc::new(self.recovered.clone()),
+            past: past.clone(),
+            info,
+            moves_per_second: 1_000,
+            rules: Rules::default(),
+            readiness: readiness.clone(),
+            metrics: ClusterMetrics::unregistered(),
+            inbox: inbox.clone(),
+        })
+        .await?;
+        let task = task::spawn("driver", driver.run());
+        Ok(Node { view, chat, past, inbox, handle, readiness, task })
+    }
+}
+
+impl Node {
+    /// Stops it without a word. Its beat goes on, as that of a half dead
+    /// process would: the view is cut too.
+    pub(super) fn kill(&self) {
+        self.cut(true);
+        self.task.abort();
+    }
+
+    pub(super) fn cut(&self, cut: bool) {
+        *self.view.cut.lock().unwrap_or_else(PoisonError::into_inner) = cut;
+    }
+
+    pub(super) fn incarnation(&self) -> String {
+        self.handle.standing().borrow().incarnation.clone()
+    }
+}
+
+/// Waits until it holds, a minute of the paused clock at most.
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..6_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}

@@ -1,0 +1,151 @@
+//! Where the books stand: a file of their own, or tables of their own in the
+//! database that the nodes share. Either way on a connection of their own, so
+//! that they are never written in one transaction with the nodes' own tables.
+
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::payment::provider::sandbox::books::Rows;
+use crate::store::StoreError;
+use crate::store::postgres::PgStore;
+
+/// How long a write waits for another process's.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What the connection to a shared database is called there.
+const NAME: &str = "simpul sandbox";
+
+/// One node books at a time, as in a file: a charge is read, decided on and
+/// written. "simpul" and a number, the key of the advisory lock.
+const LOCK: i64 = 0x7369_6d70_756c_0002;
+
+static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("src/payment/provider/sandbox/migrations/postgres");
+    // The nodes' own migrations have their table; and the lock is taken here.
+    migrations.dangerous_set_table_name("sandbox_migrations");
+    migrations.set_locking(false);
+    migrations
+});
+
+/// The books, opened.
+pub(in crate::payment::provider::sandbox) enum Shelf {
+    File(SqliteConnection),
+    Shared {
+        store: PgStore,
+        /// Absent after a failure, until the next group.
+        connection: Option<PgConnection>,
+    },
+}
+
+impl Shelf {
+    pub(in crate::payment::provider::sandbox) async fn file(
+        path: &Path,
+    ) -> Result<Self, StoreError> {
+        let mut connection = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .pragma("secure_delete", "ON")
+            .busy_timeout(BUSY)
+            .connect()
+            .await?;
+        // In one transaction: of two nodes that start at once the second waits.
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::migrate!("src/payment/provider/sandbox/migrations/sqlite")
+            .run_direct(None, &mut *transaction, false)
+            .await
+            .map_err(|error| StoreError::Fault(error.to_string()))?;
+        transaction.commit().await?;
+        Ok(Shelf::File(connection))
+    }
+
+    pub(in crate::payment::provider::sandbox) async fn shared(
+        store: &PgStore,
+    ) -> Result<Self, StoreError> {
+        let mut connection = store.own_connection(NAME).await?;
+        let mut transaction = connection.begin().await?;
+        lock(&mut transaction).await?;
+        POSTGRES
+            .run_direct(None, &mut *transaction, false)
+            .await
+            .map_err(|error| StoreError::Fault(error.to_string()))?;
+        transaction.commit().await?;
+        Ok(Shelf::Shared { store: store.clone(), connection: Some(connection) })
+    }
+
+    /// Begins a transaction that no other node's comes between.
+    pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
+        match self {
+            Shelf::File(connection) => {
+                sqlx::query("BEGIN IMMEDIATE").execute(connection).await?;
+            }
+            Shelf::Shared { store, connection } => {
+                if connection.is_none() {
+                    *connection = Some(store.own_connection(NAME).await?);
+                }
+                let Some(connection) = connection else { return Err(closed()) };
+                sqlx::query("BEGIN").execute(&mut *connection).await?;
+                lock(connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The books, within the transaction.
+    pub(super) fn rows(&mut self) -> Result<&mut dyn Rows, StoreError> {
+        match self {
+            Shelf::File(connection) => Ok(connection),
+            Shelf::Shared { connection: Some(connection), .. } => Ok(connection),
+            Shelf::Shared { connection: None, .. } => Err(closed()),
+        }
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
+        match self {
+            Shelf::File(connection) => sqlx::query("COMMIT").execute(connection).await.map(drop)?,
+            Shelf::Shared { connection: Some(connection), .. } => {
+                sqlx::query("COMMIT").execute(connection).await.map(drop)?;
+            }
+            Shelf::Shared { connection: None, .. } => return Err(closed()),
+        }
+        Ok(())
+    }
+
+    /// Undoes what was begun, if anything was. A connection to a server is not
+    /// trusted after a failure.
+    pub(super) async fn undo(&mut self) {
+        match self {
+            Shelf::File(connection) => {
+                // Fails when there is nothing to undo.
+                let _ = sqlx::query("ROLLBACK").execute(connection).await;
+            }
+            Shelf::Shared { connection, .. } => drop(connection.take()),
+        }
+    }
+
+    pub(super) async fn close(self) -> Result<(), StoreError> {
+        match self {
+            Shelf::File(connection) => connection.close().await?,
+            Shelf::Shared { connection: Some(connection), .. } => connection.close().await?,
+            Shelf::Shared { connection: None, .. } => {}
+        }
+        Ok(())
+    }
+}
+
+async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(connection).await?;
+    Ok(())
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the sandbox's books are not open".to_owned())
+}

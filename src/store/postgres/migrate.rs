@@ -1,0 +1,92 @@
+//! Brings a database's schema up to date.
+//!
+//! All pending migrations run in one transaction that begins with an advisory
+//! lock: of ten nodes that start at once one migrates, the others wait and then
+//! find nothing to do, and a failed migration leaves the database as it was.
+//!
+//! A database that knows more migrations than this release is refused before
+//! anything is changed, unless the newer release wrote into `meta` under
+//! `schema_needs` the newest migration that must be known to run on it. Releases
+//! expand first and contract one release later, so the release before always
+//! runs.
+
+use std::sync::LazyLock;
+
+use sqlx::Connection;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgConnection;
+
+use crate::store::StoreError;
+
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("src/store/migrations/postgres");
+    // The lock below covers more: the look at what is there.
+    migrations.set_locking(false);
+    migrations
+});
+
+/// "simpul" and a version of the meaning, as the key of the advisory lock.
+const LOCK: i64 = 0x7369_6d70_756c_0001;
+
+/// The newest migration of this release.
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+pub(super) async fn run(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    // A migration of a large table, or another node's, may take its time.
+    sqlx::query(
+        "SELECT set_config('statement_timeout', '0', true), \
+         set_config('lock_timeout', '0', true), \
+         set_config('idle_in_transaction_session_timeout', '0', true)",
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+    if applied(&mut transaction).await? > newest() {
+        let needs: Option<String> =
+            sqlx::query_scalar("SELECT value FROM meta WHERE key = 'schema_needs'")
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let runs = needs.and_then(|needs| needs.parse::<i64>().ok()).is_some_and(|n| n <= newest());
+        transaction.rollback().await?;
+        return if runs { Ok(()) } else { Err(newer()) };
+    }
+    match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
+        Ok(()) => Ok(transaction.commit().await?),
+        Err(MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)) => Err(newer()),
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+            Err(refused(error))
+        }
+        Err(error) => Err(StoreError::Fault(error.to_string())),
+    }
+}
+
+/// The newest migration that the database has; 0 for a new one.
+async fn applied(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    let migrated: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !migrated {
+        return Ok(0);
+    }
+    let newest = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations");
+    Ok(newest.fetch_one(connection).await?)
+}
+
+fn newer() -> StoreError {
+    StoreError::Version("the database was made by another, newer release".to_owned())
+}
+
+/// Without the right to make tables nothing gets better by waiting.
+fn refused(error: sqlx::Error) -> StoreError {
+    let code = error.as_database_error().and_then(|error| error.code().map(|c| c.into_owned()));
+    match code.as_deref() {
+        Some("42501" | "3F000") => StoreError::Version(
+            "the database user may not make tables in the schema (GRANT CREATE ON SCHEMA)"
+                .to_owned(),
+        ),
+        _ => error.into(),
+    }
+}
