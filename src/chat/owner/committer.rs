@@ -22,7 +22,7 @@ use crate::readiness::{Guard, Readiness};
 use crate::refusal::Refusal;
 use crate::store::StoreError;
 use crate::store::chat::Appended;
-use crate::{backoff, clock};
+use crate::{backoff, chance, clock};
 
 /// How long groups are looked up after one was refused: who sends again what
 /// was sent, after a lost connection say, does so many times.
@@ -317,7 +317,7 @@ impl Committer {
                 Err(error) => tracing::warn!(%error, attempt, "the partitions are not taken yet"),
             }
             let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
-            let nap = backoff::full_jitter(base, cap, attempt, rand::random());
+            let nap = backoff::full_jitter(base, cap, attempt, chance::unit());
             attempt = attempt.saturating_add(1);
             let wake_at = tokio::time::Instant::now() + nap;
             while let Ok(Some(command)) =
