@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use simpul::store::sqlite::SqliteStore;
 
-use self::server::Postgres;
+use self::server::{Citus, Postgres};
 
 /// The embedded engine, in a directory of its own.
 struct Sqlite(tempfile::TempDir);
@@ -151,5 +151,6 @@ macro_rules! cases {
 
 promised_by!(sqlite, Sqlite: ledger payment chat writer);
 promised_by!(postgres, Postgres: ledger payment chat writer cluster);
+promised_by!(citus, Citus: ledger payment chat writer cluster);
 #[cfg(feature = "fault")]
 promised_by!(memory, Memory: chat cluster);
