@@ -7,7 +7,10 @@
 //! wrong about the world without harm, since every step that they propose is a
 //! compare-and-set in the store.
 
+pub mod directory;
 pub mod driver;
+pub mod link;
 pub mod membership;
 pub mod ownership;
+mod router;
 pub mod service;

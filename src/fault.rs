@@ -7,6 +7,9 @@
 //! (its length counts the passes) and then waits while the file `x.hold`
 //! exists.
 
+#[cfg(feature = "fault")]
+pub mod domain;
+
 /// A fault planted on purpose, to show that the simulation's judge finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {

@@ -123,6 +123,10 @@ reasons! {
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable;
     /// Another node orders this room now; nothing of this call was kept.
     NotOwner = "NOT_OWNER", Unavailable;
+    /// The room's owner did not answer in time: sending it again under the same client message id shows what became of it.
+    OutcomeUnknown = "OUTCOME_UNKNOWN", Unavailable;
+    /// The other node does not belong to this one's cluster as it is; the message says what differs.
+    LinkRefused = "LINK_REFUSED", FailedPrecondition;
     /// The node is stopping.
     Draining = "DRAINING", Unavailable;
     /// The caller's membership ended while the stream was open.

@@ -23,6 +23,7 @@ mod failures;
 pub mod identity;
 pub mod issue;
 mod material;
+pub mod mesh;
 pub mod permit;
 pub mod policy;
 mod problem;
@@ -73,6 +74,8 @@ pub struct Security {
     provider: Arc<CryptoProvider>,
     clock: Arc<dyn Clock>,
     reload_interval: Duration,
+    /// How the files are, the mesh's among them.
+    metrics: reload::Metrics,
     development: Option<Development>,
 }
 

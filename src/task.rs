@@ -20,6 +20,9 @@ where
     F::Output: Send + 'static,
 {
     let alarm = Alarm(name);
+    // A simulated process and what it spawns are one.
+    #[cfg(feature = "fault")]
+    let future = crate::fault::domain::within(crate::fault::domain::current(), future);
     tokio::spawn(
         async move {
             let output = future.await;

@@ -72,7 +72,8 @@ impl AsyncWrite for Stream {
 }
 
 /// Serves with the certificate in `dir` (`server.pem`, `server-key.pem`) and
-/// writes its address to `address` there.
+/// writes its address to `address` there. Where `clients.pem` stands there,
+/// clients must prove themselves with a certificate of that authority.
 pub async fn serve(dir: &str) {
     // As every program has one. Without any, the libraries' spans are handed to
     // `log`, a tenth of all instructions of a call.
@@ -85,12 +86,20 @@ pub async fn serve(dir: &str) {
         .expect("certificates");
     let key = PrivateKeyDer::from_pem_file(dir.join("server-key.pem")).expect("a key");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("a certificate");
+        .expect("TLS 1.3");
+    let clients = dir.join("clients.pem");
+    let builder = if clients.exists() {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(clients).expect("PEM")).expect("an authority");
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+    } else {
+        builder.with_no_client_auth()
+    };
+    let mut config = builder.with_single_cert(chain, key).expect("a certificate");
     config.alpn_protocols = vec![b"h2".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

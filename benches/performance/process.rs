@@ -26,13 +26,7 @@ impl Drop for Server {
 impl Server {
     /// CPU time used so far, user and system, in seconds.
     pub fn cpu(&self) -> f64 {
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
-        let after = stat.rsplit_once(") ").expect("a name").1;
-        let fields: Vec<&str> = after.split(' ').collect();
-        let ticks: f64 =
-            fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
-        ticks / 100.0
+        cpu_of(self.child.id())
     }
 
     /// Asks it to end and waits.
@@ -41,6 +35,16 @@ impl Server {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.child.wait();
     }
+}
+
+/// CPU time that a process has used so far, user and system, in seconds.
+pub fn cpu_of(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+    let after = stat.rsplit_once(") ").expect("a name").1;
+    let fields: Vec<&str> = after.split(' ').collect();
+    let ticks: f64 =
+        fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
+    ticks / 100.0
 }
 
 /// A node in a directory of its own.
@@ -121,7 +125,12 @@ pub struct Target {
 
 impl Target {
     pub fn new(address: &str, ca: Vec<u8>) -> Target {
-        let tls = Arc::new(connect::client_config(&ca, None).expect("PEM"));
+        Target::proven(address, ca, None)
+    }
+
+    /// One that is reached with a certificate and its key, where given.
+    pub fn proven(address: &str, ca: Vec<u8>, identity: Option<(&[u8], &[u8])>) -> Target {
+        let tls = Arc::new(connect::client_config(&ca, identity).expect("PEM"));
         Target { address: address.parse().expect("an address"), ca, tls }
     }
 

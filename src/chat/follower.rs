@@ -53,6 +53,8 @@ mod catch_up;
 mod cell;
 mod deliver;
 mod open;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::sync::{Arc, MutexGuard};
@@ -62,7 +64,7 @@ use super::owner::{Room, Shared, is_fresh};
 use crate::store::chat::{PartitionState, RoomId};
 use cell::{Cell, Followed, Inner};
 
-pub(crate) use catch_up::look;
+pub(crate) use catch_up::{look, see};
 pub(crate) use deliver::{deliver, followed, reached, unlinked};
 pub(crate) use open::open;
 pub(crate) use watch::{care, observed};

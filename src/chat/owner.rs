@@ -34,6 +34,7 @@ mod memory;
 mod prepare;
 mod refresh;
 mod room;
+mod turn;
 mod view;
 
 use std::collections::HashMap;
@@ -277,8 +278,14 @@ impl Router for Owner {
     async fn publish(&self, proposal: Proposal) -> Result<Published, Refusal> {
         let (answer, published) = oneshot::channel();
         let partition = self.shared.partition(&proposal.room);
+        let room = self.shared.peers.is_some().then(|| proposal.room.clone());
         self.submit(Job::of_call(proposal, partition, answer)).await;
-        published.await.map_err(|_| stopped())?
+        let published = published.await.map_err(|_| stopped())??;
+        if let Some(room) = room {
+            // The caller's next call is to see what this one did.
+            follower::see(&self.shared, partition, &room, published.seq).await;
+        }
+        Ok(published)
     }
 
     async fn delete_room(&self, room: RoomId, sender: Principal) -> Result<(), Refusal> {

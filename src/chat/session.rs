@@ -234,7 +234,7 @@ impl Session {
     }
 
     /// Whether every send has its outcome.
-    fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) == 0
     }
 

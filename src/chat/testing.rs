@@ -2,6 +2,7 @@
 //! session's body by hand.
 
 mod client;
+mod mesh;
 mod store;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::security::permit::{Caller, Permit, Proof, Validity};
 use crate::store::chat::RoomRole;
 
 pub(crate) use client::{Client, encoded};
+pub(crate) use mesh::{Cluster, Weather};
 pub(crate) use store::{Fault, MemoryStore};
 
 /// A running service over a store in memory.

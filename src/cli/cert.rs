@@ -18,7 +18,8 @@ use crate::security::issue::{self, CertificateRequest, IssueError};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  simpul cert init --dir pki\n  \
     simpul cert issue node-1 --dir pki --dns simpul.example --ip 10.0.0.5\n  \
-    simpul cert issue shop --dir pki --principal service/shop@example.com")]
+    simpul cert issue shop --dir pki --principal service/shop@example.com\n  \
+    simpul cert issue mesh-1 --dir mesh-pki --principal node/node-1@mesh.example")]
 pub struct Cert {
     #[command(subcommand)]
     command: Command,
@@ -57,6 +58,10 @@ struct Issue {
     /// Whom it proves, as [kind/]id@trust-domain: a client's certificate
     #[arg(long, value_name = "WHO")]
     principal: Option<String>,
+    /// Proves any node of a cluster to the others, in this trust domain; for
+    /// one node alone: --principal node/ID@TRUST-DOMAIN
+    #[arg(long, value_name = "TRUST-DOMAIN", conflicts_with = "principal")]
+    any_node: Option<TrustDomain>,
     /// A DNS name of a server; may be repeated
     #[arg(long, value_name = "NAME")]
     dns: Vec<String>,
@@ -88,11 +93,15 @@ impl Issue {
             return Err(Failure::usage(format!("NAME {}", crate::id::CLIENT_KEY_RULE)));
         }
         let principal = self.principal.as_deref().map(parse_full).transpose()?;
-        if principal.is_none() && self.dns.is_empty() && self.ip.is_empty() {
-            return Err(Failure::usage("a certificate needs --principal, --dns or --ip"));
+        let any_node = self.any_node;
+        let names_nobody = principal.is_none() && any_node.is_none();
+        if names_nobody && self.dns.is_empty() && self.ip.is_empty() {
+            let needed = "a certificate needs --principal, --any-node, --dns or --ip";
+            return Err(Failure::usage(needed));
         }
         let request = CertificateRequest {
             principal,
+            any_node,
             dns: self.dns,
             ips: self.ip,
             ttl: self.ttl,

@@ -66,7 +66,7 @@ impl Default for Options {
             patience: None,
             insist: true,
             buffer: 256,
-            chance: rand::random::<f64>,
+            chance: crate::chance::unit,
         }
     }
 }

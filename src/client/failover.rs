@@ -131,7 +131,7 @@ impl Failover {
                 Duration::from_millis(50),
                 Duration::from_secs(1),
                 attempt,
-                rand::random::<f64>(),
+                crate::chance::unit(),
             );
             attempt += 1;
             let late = ends.is_some_and(|ends| Instant::now() + wait >= ends);

@@ -36,7 +36,7 @@ impl Patience {
             Duration::from_millis(100),
             Duration::from_secs(3),
             self.tries,
-            rand::random::<f64>(),
+            crate::chance::unit(),
         );
         self.tries = self.tries.saturating_add(1);
         tokio::time::sleep(delay.max(Duration::from_millis(20))).await;

@@ -58,7 +58,7 @@ impl Servers {
         name: Option<&str>,
         tls: Arc<ClientConfig>,
     ) -> Result<Self, DialError> {
-        let start = if list.len() > 1 { rand::random_range(0..list.len()) } else { 0 };
+        let start = crate::chance::below(list.len());
         let shared = Shared {
             list,
             name: name.map(str::to_owned),

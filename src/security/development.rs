@@ -25,7 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::issue::{self, CertificateRequest, IssueError};
 use super::material::Facts;
 use super::token::DEVELOPMENT_MEMBER;
-use crate::principal::{Principal, Role};
+use crate::principal::{Principal, Role, TrustDomain};
 
 /// The `iss` of tokens signed with the development key.
 pub const ISSUER: &str = "simpul-development";
@@ -141,7 +141,11 @@ pub(super) fn renew(
 }
 
 fn little_is_left(dir: &Path, now: SystemTime) -> Result<bool, DevelopmentError> {
-    let present = issue::read(&dir.join("server.pem"))?;
+    ends_soon(&dir.join("server.pem"), now)
+}
+
+fn ends_soon(certificate: &Path, now: SystemTime) -> Result<bool, DevelopmentError> {
+    let present = issue::read(certificate)?;
     let facts = CertificateDer::from_pem_slice(present.as_bytes())
         .ok()
         .and_then(|der| Facts::of(&der).ok());
@@ -208,6 +212,56 @@ fn renew_server(
     Ok(())
 }
 
+/// Makes the certificate with which nodes of this machine prove themselves to
+/// each other, unless it is there and holds long enough. It is made apart from
+/// the rest, for nodes that form a cluster, in a folder that [`ensure`] made.
+/// Its two files are renamed into place one after the other: a reader in
+/// between sees a key that is not the certificate's and looks again.
+pub(super) fn ensure_node(
+    data_dir: &Path,
+    domain: &TrustDomain,
+    now: SystemTime,
+) -> Result<(), DevelopmentError> {
+    let dir = dir(data_dir);
+    let [path, key_path] = node_files(data_dir);
+    if key_path.is_file() && path.is_file() && !ends_soon(&path, now)? {
+        return Ok(());
+    }
+    let lock_path = data_dir.join("dev.lock");
+    let lock = File::create(&lock_path).map_err(issue::file_error(&lock_path))?;
+    flock(&lock, FlockOperation::LockExclusive)
+        .map_err(|error| issue::file_error(&lock_path)(error.into()))?;
+    if key_path.is_file() && path.is_file() && !ends_soon(&path, now)? {
+        // Another node made it while this one waited for the lock.
+        return Ok(());
+    }
+    let authority = issue::read(&dir.join("ca.pem"))?;
+    let authority_key = SecretString::from(issue::read(&dir.join("ca-key.pem"))?.to_string());
+    let request = CertificateRequest {
+        any_node: Some(domain.clone()),
+        ttl: SERVER_TTL,
+        development: true,
+        ..CertificateRequest::default()
+    };
+    let node = issue::sign(&authority, &authority_key, &request, now)?;
+    let key = node.key.expose_secret().as_bytes();
+    for (path, content, mode) in
+        [(&key_path, key, 0o600), (&path, node.certificate.as_bytes(), 0o644)]
+    {
+        let beside = path.with_extension("pem.new");
+        let _ = std::fs::remove_file(&beside);
+        issue::write_new(&beside, content, mode)?;
+        std::fs::rename(&beside, path).map_err(issue::file_error(path))?;
+    }
+    Ok(())
+}
+
+/// The node certificate and its key.
+pub(super) fn node_files(data_dir: &Path) -> [PathBuf; 2] {
+    let dir = dir(data_dir);
+    [dir.join("node.pem"), dir.join("node-key.pem")]
+}
+
 fn server_request(node_id: Option<&str>) -> CertificateRequest {
     // A name with an underscore or a trailing dot is no DNS name.
     let is_dns = |id: &&str| {
@@ -216,6 +270,7 @@ fn server_request(node_id: Option<&str>) -> CertificateRequest {
     let names = node_id.filter(is_dns).into_iter().chain(["localhost"]);
     CertificateRequest {
         principal: None,
+        any_node: None,
         dns: names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect(),
         ips: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         ttl: SERVER_TTL,

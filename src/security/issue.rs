@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::material::DEVELOPMENT_OID;
-use crate::principal::{Kind, Principal};
+use crate::principal::{Kind, Principal, TrustDomain};
 
 /// How far a certificate reaches back, for clocks that are behind.
 const BACKDATED: Duration = Duration::from_secs(300);
@@ -54,6 +54,9 @@ pub struct Issued {
 pub struct CertificateRequest {
     /// Whom it names, as a SPIFFE id; it may then prove a client.
     pub principal: Option<Principal>,
+    /// It may prove any node of this trust domain (the SPIFFE path `/node`);
+    /// with it there is no principal.
+    pub any_node: Option<TrustDomain>,
     /// The DNS names at which its holder serves.
     pub dns: Vec<String>,
     /// The addresses at which its holder serves.
@@ -109,23 +112,28 @@ pub(super) fn sign_key(
     key: &KeyPair,
     now: SystemTime,
 ) -> Result<String, IssueError> {
+    let any_node = request.any_node.as_ref().map(|domain| format!("spiffe://{domain}/node"));
     let name = match (&request.principal, request.dns.first()) {
         (Some(principal), _) => principal.to_string(),
         (None, Some(dns)) => dns.clone(),
+        (None, None) if any_node.is_some() => "node".to_owned(),
         (None, None) => "Simpul".to_owned(),
     };
     let mut params = params(&name, request.ttl, request.development, now)?;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    if let Some(principal) = &request.principal {
-        params.subject_alt_names.push(SanType::URI(spiffe_id(principal).try_into()?));
+    let is_node = any_node.is_some()
+        || request.principal.as_ref().is_some_and(|principal| principal.kind() == Kind::Node);
+    if let Some(id) = request.principal.as_ref().map(spiffe_id).or(any_node) {
+        params.subject_alt_names.push(SanType::URI(id.try_into()?));
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
     }
     for dns in &request.dns {
         params.subject_alt_names.push(SanType::DnsName(dns.as_str().try_into()?));
     }
     params.subject_alt_names.extend(request.ips.iter().copied().map(SanType::IpAddress));
-    if !request.dns.is_empty() || !request.ips.is_empty() {
+    // A node proves itself in both directions.
+    if is_node || !request.dns.is_empty() || !request.ips.is_empty() {
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
     }
     let signing_key = KeyPair::from_pem(authority_key.expose_secret())?;

@@ -125,6 +125,11 @@ impl Reloader {
         self.server.as_ref()
     }
 
+    /// One bundle's authorities; `None` only before a good load.
+    pub(super) fn authorities(&self, bundle: usize) -> Option<&Authorities> {
+        self.bundles.get(bundle).and_then(|(_, held)| held.as_ref())
+    }
+
     /// All bundles as they are.
     pub(super) fn trust(&self) -> Result<Trust, String> {
         let good = self

@@ -91,7 +91,7 @@ pub(super) fn load(
     let delegation = delegation(config, bindings.clone(), &mut problems);
     let provider = tls::provider();
     let metrics = Metrics::register(registry);
-    let mut reloader = Reloader::new(bindings.clone(), production, provider.clone(), metrics);
+    let mut reloader = Reloader::new(bindings.clone(), production, provider.clone(), metrics.clone());
     let development = own_material(config, data_dir, clock.as_ref(), &mut problems);
     add_sources(config, data_dir, development.is_some(), &mut reloader, &mut problems);
     problems.0.extend(reloader.load(clock.now()));
@@ -127,6 +127,7 @@ pub(super) fn load(
         provider,
         clock,
         reload_interval: config.tls.reload_interval,
+        metrics,
         development,
     })
 }

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::id;
 use crate::principal::{Kind, Principal, TrustDomain};
 
 /// Longest id that is read, as the SPIFFE standard says.
@@ -39,10 +41,35 @@ pub enum IdentityError {
     /// The id has characters that principals do not have.
     #[error("the SPIFFE id's last part is not a principal's id")]
     Id,
+    /// Not a node.
+    #[error("the certificate is not a node's: its SPIFFE path must be /node or /node/<id>")]
+    NotNode,
+    /// Another node than the one that was meant.
+    #[error("the certificate names another node")]
+    OtherNode,
+}
+
+/// Which node a certificate names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeName {
+    /// Any node of the trust domain: the path `/node`.
+    Any,
+    /// One, by its id: the path `/node/<id>`.
+    One(Arc<str>),
+}
+
+impl NodeName {
+    /// Whether its holder may be the node with this id.
+    pub fn covers(&self, id: &str) -> bool {
+        match self {
+            NodeName::Any => true,
+            NodeName::One(named) => **named == *id,
+        }
+    }
 }
 
 /// Which paths mean whom.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Patterns(Vec<Pattern>);
 
 #[derive(Debug, Clone)]
@@ -130,13 +157,20 @@ pub(super) fn uri(der: &[u8]) -> Result<String, IdentityError> {
     }
 }
 
-/// The principal that a URI names, by an authority's rules.
-pub(super) fn principal(
-    uri: &str,
-    domain: &TrustDomain,
-    kinds: &[Kind],
-    patterns: &Patterns,
-) -> Result<Principal, IdentityError> {
+/// The node that a URI names.
+pub(super) fn node(uri: &str, domain: &TrustDomain) -> Result<NodeName, IdentityError> {
+    match path(uri, domain)?.strip_prefix("/node") {
+        Some("") => Ok(NodeName::Any),
+        Some(rest) => match rest.strip_prefix('/') {
+            Some(id) if id::is_short_name(id) => Ok(NodeName::One(id.into())),
+            _ => Err(IdentityError::NotNode),
+        },
+        None => Err(IdentityError::NotNode),
+    }
+}
+
+/// The path of a SPIFFE id of this trust domain.
+fn path<'a>(uri: &'a str, domain: &TrustDomain) -> Result<&'a str, IdentityError> {
     if uri.len() > MAX_LENGTH {
         return Err(IdentityError::Form);
     }
@@ -152,6 +186,17 @@ pub(super) fn principal(
     if named != *domain {
         return Err(IdentityError::TrustDomain);
     }
+    Ok(path)
+}
+
+/// The principal that a URI names, by an authority's rules.
+pub(super) fn principal(
+    uri: &str,
+    domain: &TrustDomain,
+    kinds: &[Kind],
+    patterns: &Patterns,
+) -> Result<Principal, IdentityError> {
+    let path = path(uri, domain)?;
     let (kind, id) = patterns.find(path).ok_or(IdentityError::Path)?;
     if kind == Kind::Node || !kinds.contains(&kind) {
         return Err(IdentityError::Kind);
@@ -173,6 +218,20 @@ mod tests {
         ]);
         let patterns = Patterns::new(&configured).expect("good patterns");
         principal(uri, &domain, &[Kind::User], &patterns).map(|p| p.to_string())
+    }
+
+    #[test]
+    fn a_node_is_named_by_its_path_alone() {
+        let domain = "corp.test".parse().expect("a trust domain");
+        let read = |path: &str| node(&format!("spiffe://corp.test{path}"), &domain);
+        assert_eq!(read("/node"), Ok(NodeName::Any));
+        assert_eq!(read("/node/n-1"), Ok(NodeName::One("n-1".into())));
+        for path in ["/nodes", "/node/N1", "/node/a/b", "/user/node", "/user/alice", "/node-1"] {
+            assert_eq!(read(path), Err(IdentityError::NotNode), "{path}");
+        }
+        assert_eq!(read("/node/"), Err(IdentityError::Form));
+        assert_eq!(node("spiffe://else.test/node", &domain), Err(IdentityError::TrustDomain));
+        assert!(NodeName::Any.covers("n-2") && !NodeName::One("n-1".into()).covers("n-2"));
     }
 
     #[test]

@@ -59,6 +59,13 @@ impl PeerChain {
         let chain = connection.peer_certificates().filter(|chain| !chain.is_empty())?;
         Some(Self(chain.iter().map(|der| der.clone().into_owned()).collect()))
     }
+
+    /// The holder's certificate, and those that lead to an authority.
+    pub(super) fn parts(
+        &self,
+    ) -> Option<(&CertificateDer<'static>, &[CertificateDer<'static>])> {
+        self.0.split_first()
+    }
 }
 
 /// What one bundle may say.
@@ -152,6 +159,16 @@ impl Trust {
         let wanted = self.bindings.get(&principal).copied().unwrap_or(rules.default_roles);
         Ok((principal, wanted.intersection(rules.roles)))
     }
+}
+
+/// When a chain ends; refused when that is over.
+pub(super) fn end_of(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: SystemTime,
+) -> Result<SystemTime, PeerError> {
+    let facts = Facts::of(leaf).map_err(|_| IdentityError::Certificate)?;
+    if now > facts.not_after { Err(PeerError::Expired) } else { Ok(end(&facts, intermediates, now)) }
 }
 
 /// When the chain ends: with its leaf, or with an intermediate before it. One

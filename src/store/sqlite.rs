@@ -3,18 +3,24 @@
 //! Reading goes through a pool of read-only connections. Writing goes through
 //! one [`writer::Writer`], which commits many callers' writes at once and
 //! returns to each only after the commit was fsynced (`synchronous = FULL`).
+//!
+//! Several nodes of one machine may share the file (`share`): each has a writer
+//! of its own, and the writers take turns.
 
 mod chat;
+mod cluster;
 pub(crate) mod ledger;
 pub mod location;
 pub mod metrics;
 mod migrate;
 mod payment;
+mod share;
 pub mod writer;
 
 use std::future::Future;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -27,6 +33,8 @@ use tracing::Instrument;
 pub(crate) use self::migrate::{applied, newest};
 
 pub use self::metrics::StoreMetrics;
+use self::share::Usage;
+use self::share::turn::Turn;
 use self::writer::{JobFuture, Writer};
 use super::StoreError;
 use crate::readiness::Readiness;
@@ -53,10 +61,13 @@ const CLOSE_WRITER: Duration = Duration::from_secs(5);
 pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
+    /// Dropped with the last clone.
+    usage: Arc<Usage>,
 }
 
 impl SqliteStore {
-    /// Opens or makes the database and brings its schema up to date.
+    /// Opens or makes the database and brings its schema up to date, whoever
+    /// else uses it: for tools and tests.
     pub async fn open(path: &Path, readers: u32) -> Result<Self, StoreError> {
         Self::open_with(path, readers, StoreMetrics::default()).await
     }
@@ -67,14 +78,46 @@ impl SqliteStore {
         readers: u32,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
+        Self::open_as(path, readers, metrics, Usage::Open).await
+    }
+
+    /// For a node that has the file to itself: refused
+    /// ([`StoreError::Unavailable`]) while others have it, and they while this
+    /// one has.
+    pub async fn open_alone(
+        path: &Path,
+        readers: u32,
+        metrics: StoreMetrics,
+    ) -> Result<Self, StoreError> {
+        Self::open_as(path, readers, metrics, Usage::alone(path)?).await
+    }
+
+    /// For one of several nodes of this machine that share the file
+    /// (`cluster.shared_file`): refused on a network file system
+    /// ([`StoreError::Version`]) and while a node has the file to itself.
+    pub async fn open_shared(
+        path: &Path,
+        readers: u32,
+        metrics: StoreMetrics,
+    ) -> Result<Self, StoreError> {
+        Self::open_as(path, readers, metrics, Usage::shared(path)?).await
+    }
+
+    async fn open_as(
+        path: &Path,
+        readers: u32,
+        metrics: StoreMetrics,
+        usage: Usage,
+    ) -> Result<Self, StoreError> {
         create(path)?;
-        let writer = Writer::open(writing(path), metrics).await?;
+        let turn = usage.nodes().is_some().then(|| Turn::of(path)).transpose()?;
+        let writer = Writer::open(writing(path), turn, metrics).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(readers.max(1))
             .acquire_timeout(BUSY)
             .connect_with(reading(path))
             .await?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, usage: Arc::new(usage) })
     }
 
     /// Whether writing works: false from a failed commit until a write
@@ -117,6 +160,7 @@ impl SqliteStore {
             tracing::warn!("a read does not end; the store is closed under it");
         }
         let closed = tokio::time::timeout(CLOSE_WRITER, self.writer.close()).await;
+        self.let_go();
         closed.unwrap_or_else(|_| {
             Err(StoreError::Unavailable("the last writes do not end".to_owned()))
         })
@@ -145,6 +189,11 @@ impl SqliteStore {
             db.operation.name = operation,
         );
         reading.instrument(span).await
+    }
+
+    /// How the file is used.
+    fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// The connections for reading.

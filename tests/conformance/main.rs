@@ -5,6 +5,7 @@
 //! is put under the suite by a fixture and one more `promised_by!` line. Only
 //! [`kill`], [`spans`], [`server`] and [`races`] know which engine they look at.
 
+mod books;
 mod chat;
 mod cluster;
 mod kill;
@@ -12,6 +13,7 @@ mod ledger;
 mod payment;
 mod races;
 mod server;
+mod shared;
 mod spans;
 mod transfers;
 mod writer;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use simpul::store::sqlite::SqliteStore;
 
+use self::books::{FileBooks, PostgresBooks};
 use self::server::{Citus, Postgres};
 
 /// The embedded engine, in a directory of its own.
@@ -33,6 +36,19 @@ impl Sqlite {
     async fn open(&self) -> Arc<SqliteStore> {
         let opened = SqliteStore::open(&self.0.path().join("simpul.db"), 4).await;
         Arc::new(opened.expect("opened"))
+    }
+}
+
+/// The embedded engine as several nodes of one machine open it.
+struct SharedFile(tempfile::TempDir);
+
+impl SharedFile {
+    fn new() -> Option<Self> {
+        Some(Self(tempfile::tempdir().expect("a directory")))
+    }
+
+    async fn open(&self) -> Arc<SqliteStore> {
+        Arc::new(shared::open(&self.0.path().join("simpul.db")).await)
     }
 }
 
@@ -119,6 +135,15 @@ macro_rules! area {
             a_caller_that_leaves_loses_a_write_whole_or_not_at_all,
         }
     };
+    (books, $fixture:ident) => {
+        cases! { books, $fixture:
+            a_request_that_comes_again_is_booked_once,
+            what_one_node_charged_another_finds_and_gives_back_once,
+            nodes_that_charge_at_once_lose_and_double_nothing,
+            what_was_never_sent_is_proven_absent,
+            what_the_payer_did_at_one_node_is_known_at_the_other,
+        }
+    };
     (cluster, $fixture:ident) => {
         cases! { cluster, $fixture:
             a_node_joins_and_beats,
@@ -149,8 +174,11 @@ macro_rules! cases {
     };
 }
 
-promised_by!(sqlite, Sqlite: ledger payment chat writer);
+promised_by!(sqlite, Sqlite: ledger payment chat writer cluster);
+promised_by!(sqlite_books, FileBooks: books);
+promised_by!(shared_file, SharedFile: ledger payment chat writer cluster);
 promised_by!(postgres, Postgres: ledger payment chat writer cluster);
 promised_by!(citus, Citus: ledger payment chat writer cluster);
+promised_by!(postgres_books, PostgresBooks: books);
 #[cfg(feature = "fault")]
 promised_by!(memory, Memory: chat cluster);

@@ -48,7 +48,7 @@ const REACHED: [&str; 4] = [
 
 #[test]
 fn whatever_happens_no_acknowledged_entry_is_lost() {
-    let (states, found) = discoveries(World::safety(), HasDiscoveries::All);
+    let (states, found) = discoveries(World::safety(), HasDiscoveries::AnyFailures);
     assert!(states > 10_000, "the world is not a trivial one: {states}");
     assert_eq!(found, REACHED);
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
+use tokio::sync::oneshot;
 
 use super::cell::{Cell, Followed, Stash};
 use super::deliver::{Fate, end, forget, put, wake};
@@ -19,7 +20,7 @@ use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::message::Event;
 use crate::refusal::{Reason, Refusal};
 use crate::store::StoreError;
-use crate::store::chat::{Change, Entry, EntryKind, RoomRole};
+use crate::store::chat::{Change, Entry, EntryKind, RoomId, RoomRole};
 use crate::task;
 
 /// How often a room is read before what waits for it is left to the next look.
@@ -27,6 +28,9 @@ const TRIES: u32 = 8;
 
 /// Between two of them, when the store had nothing of what was told.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a call waits for what it did to be seen here.
+const SEEN: Duration = Duration::from_secs(1);
 
 /// What the store had.
 enum Stored {
@@ -69,6 +73,23 @@ pub(crate) fn look(shared: &Arc<Shared>, room: &Arc<Room>) {
     if let Some(followed) = cell.rooms.get_mut(room.id()).filter(|it| it.is(room)) {
         start(shared, followed, reached, None);
     }
+}
+
+/// Waits until a followed room has an entry that is committed; not for long.
+pub(crate) async fn see(shared: &Arc<Shared>, partition: u16, room: &RoomId, seq: u64) {
+    let (waiter, seen) = oneshot::channel();
+    {
+        let mut cell = shared.follower.lock(partition);
+        let reached = cell.reached();
+        let Some(followed) = cell.rooms.get_mut(room) else { return };
+        if followed.room.head() >= seq {
+            return;
+        }
+        followed.want = followed.want.max(seq);
+        followed.waiters.push(waiter);
+        start(shared, followed, reached, None);
+    }
+    let _ = tokio::time::timeout(SEEN, seen).await;
 }
 
 fn cell_of<'a>(shared: &'a Shared, room: &Room) -> &'a Cell {

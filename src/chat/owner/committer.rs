@@ -13,21 +13,16 @@ use super::finish::{self, Commit};
 use super::load::open;
 use super::memory::{fenced, forget, give_up, keep_budget};
 use super::prepare::prepare;
+use super::turn::{Last, Turn, commit_span, refuse};
 use super::{Command, Room, Shared, not_owner, now, seconds_since};
+use crate::chat::Job;
 use crate::chat::peers::Released;
 use crate::chat::rules::Limits;
-use crate::chat::{Content, Job};
 use crate::readiness::{Guard, Readiness};
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::Refusal;
 use crate::store::StoreError;
-use crate::store::chat::{Appended, RoomId};
+use crate::store::chat::Appended;
 use crate::{backoff, clock};
-
-/// Proposals in one group.
-const GROUP: usize = 1024;
-
-/// Bytes of bodies in one group; one proposal is always taken.
-const GROUP_BYTES: usize = 1024 * 1024;
 
 /// How long groups are looked up after one was refused: who sends again what
 /// was sent, after a lost connection say, does so many times.
@@ -58,26 +53,6 @@ pub(crate) struct Committer {
     /// Rooms that wait to be brought back, a few between two groups.
     resuming: VecDeque<Arc<Room>>,
 }
-
-/// What one turn of the task does.
-#[derive(Debug, Default)]
-struct Turn {
-    jobs: Vec<Job>,
-    bytes: usize,
-    opens: Vec<(RoomId, OpenAnswer)>,
-    /// After the jobs, and nothing after it: what goes into no group.
-    last: Option<Last>,
-}
-
-/// What ends a turn.
-#[derive(Debug)]
-enum Last {
-    Delete(Box<Job>),
-    Release(u16, tokio::sync::oneshot::Sender<Option<Released>>),
-    Resume(u16),
-}
-
-type OpenAnswer = tokio::sync::oneshot::Sender<Result<Option<Arc<Room>>, Refusal>>;
 
 impl Committer {
     pub(crate) fn new(
@@ -409,63 +384,5 @@ impl Committer {
             shared.rooms().retain(|_, room| !ours(room) || !room.retire(Some(before)));
         }
         keep_budget(shared);
-    }
-}
-
-impl Turn {
-    fn add(&mut self, command: Command) {
-        match command {
-            Command::Publish(job) if matches!(job.proposal.content, Content::DeleteRoom) => {
-                self.last = Some(Last::Delete(Box::new(job)));
-            }
-            Command::Publish(job) => {
-                self.bytes += size(&job.proposal.content);
-                self.jobs.push(job);
-            }
-            Command::Open { room, answer } => self.opens.push((room, answer)),
-            Command::Release { partition, answer } => {
-                self.last = Some(Last::Release(partition, answer));
-            }
-            Command::Resume { partition } => self.last = Some(Last::Resume(partition)),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.last.is_some()
-            || self.bytes >= GROUP_BYTES
-            || self.jobs.len() + self.opens.len() >= GROUP
-    }
-}
-
-fn size(content: &Content) -> usize {
-    match content {
-        Content::Text { body, .. } => body.len(),
-        _ => 256,
-    }
-}
-
-/// The commit's span, below the first proposal that is traced; the others are
-/// linked to it.
-fn commit_span(jobs: &[Job]) -> tracing::Span {
-    let mut traced = jobs.iter().map(|job| &job.span).filter(|span| !span.is_disabled());
-    let Some(first) = traced.next() else { return tracing::Span::none() };
-    let span = tracing::info_span!(parent: first, "chat.commit", proposals = jobs.len());
-    traced.for_each(|other| {
-        span.follows_from(other);
-    });
-    span
-}
-
-/// Answers a command while the store cannot be used.
-fn refuse(command: Command) {
-    let why = || {
-        Refusal::new(Reason::StoreUnavailable, "the store cannot be used now")
-            .retry_after(Duration::from_secs(1))
-    };
-    match command {
-        Command::Publish(job) => job.answer(Err(why())),
-        Command::Open { answer, .. } => drop(answer.send(Err(why()))),
-        Command::Release { answer, .. } => drop(answer.send(None)),
-        Command::Resume { .. } => {}
     }
 }

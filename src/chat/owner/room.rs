@@ -4,6 +4,8 @@
 //! hold the lock briefly and never while they wait for anything. Order of
 //! locks: a session's `reading`, then a room, then a session's `out`.
 
+mod followed;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use crate::chat::log::{Budget, Chunk, DATA_FRAME, Feed, Pages, Slice, Tail};
 use crate::chat::rules::RoomState;
 use crate::chat::session::Reader;
 use crate::principal::Principal;
-use crate::store::chat::{Change, RoomId, RoomRole};
+use crate::store::chat::{RoomId, RoomRole};
 
 /// How soon those who wait for other readers look again.
 pub(crate) const HOLD: Duration = Duration::from_millis(10);
@@ -125,25 +127,6 @@ impl Room {
     /// The newest entry that readers may have.
     pub(crate) fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
-    }
-
-    /// Whether a link brings everything.
-    pub(crate) fn is_linked(&self) -> bool {
-        self.linked.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_linked(&self, linked: bool) {
-        self.linked.store(linked, Ordering::Release);
-    }
-
-    /// As of when the store was last seen to have no more.
-    pub(crate) fn as_of(&self) -> u64 {
-        self.as_of.load(Ordering::Acquire)
-    }
-
-    /// It has all that the store had at this time.
-    pub(crate) fn prove(&self, as_of: u64) {
-        self.as_of.fetch_max(as_of, Ordering::AcqRel);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -295,30 +278,6 @@ impl Room {
         }
     }
 
-    /// Puts what another node committed into the log, with what it changed. False
-    /// when it does not follow what is here: nothing is taken then.
-    pub(crate) fn extend(&self, chunks: Vec<Chunk>, changes: &[Change], now: Duration) -> bool {
-        let mut inner = self.lock();
-        let fits = chunks.first().is_none_or(|first| first.first() == inner.tail.head() + 1);
-        if inner.state.is_none() || !fits || !inner.tail.append(chunks, now) {
-            return false;
-        }
-        let head = inner.tail.head();
-        // What nobody reads leaves memory, however much is written to it.
-        if !inner.readers.is_empty() {
-            inner.used = now;
-        }
-        if let Some(state) = &mut inner.state {
-            changes.iter().for_each(|change| state.apply(change));
-            state.head = head;
-        }
-        if !changes.is_empty() {
-            Self::check_readers(&mut inner);
-        }
-        self.head.store(head, Ordering::Release);
-        true
-    }
-
     /// What is in memory may be wrong: forgets it, and halts the readers.
     pub(crate) fn suspend(&self) {
         let mut inner = self.lock();
@@ -326,12 +285,6 @@ impl Room {
         inner.pages.clear();
         let head = inner.tail.head();
         inner.tail.reset(head);
-    }
-
-    /// Halts the readers until [`Room::resume`]. The log in memory is right, but
-    /// there may be more.
-    pub(crate) fn pause(&self) {
-        self.lock().state = None;
     }
 
     /// Goes on from what the store has; `None` when the room is no more. `more`
@@ -350,11 +303,6 @@ impl Room {
         self.head.store(state.head, Ordering::Release);
         inner.state = Some(state);
         Self::check_readers(&mut inner);
-    }
-
-    /// Whether anybody reads it.
-    pub(crate) fn is_read(&self) -> bool {
-        !self.lock().readers.is_empty()
     }
 
     /// The room is deleted: ends every reader.

@@ -66,7 +66,14 @@ impl ChatApi {
             fields::count(&mut violations, "limit", request.limit, DEFAULT_LIMIT, MAX_LIMIT);
         violations.finish()?;
         let access = self.access(&room, permit.principal()).await?;
-        if request.after_seq > access.head {
+        let mut head = access.head;
+        if request.after_seq > head {
+            // The caller may have read more of it on another node.
+            let stored = self.store.room(self.partition(&room), &room).await?;
+            let stored = stored.filter(|stored| !stored.deleted);
+            head = stored.map_or(head, |stored| stored.head.max(head));
+        }
+        if request.after_seq > head {
             return Err(Refusal::new(Reason::CursorAhead, "after_seq is ahead of the log"));
         }
         let reading = Reading {
@@ -74,7 +81,7 @@ impl ChatApi {
             room,
             reader: permit.principal().clone(),
             after: request.after_seq,
-            until: access.head.min(request.after_seq.saturating_add(limit.into())),
+            until: head.min(request.after_seq.saturating_add(limit.into())),
             page: Vec::new().into_iter(),
         };
         let messages = stream::try_unfold(reading, |mut reading| async move {

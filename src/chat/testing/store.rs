@@ -48,6 +48,23 @@ impl MemoryStore {
         self.data().fault = Some(fault);
     }
 
+    /// Makes the partitions exist, owned by nobody.
+    pub(crate) fn ensure(&self, count: u16) {
+        let owner = String::new();
+        let new =
+            |partition| PartitionState { partition, owner: owner.clone(), epoch: 0, commit_no: 0 };
+        self.data().partitions = (0..count).map(|partition| (partition, new(partition))).collect();
+    }
+
+    /// Takes one partition.
+    pub(crate) fn take(&self, partition: u16, owner: &str) -> PartitionState {
+        let mut data = self.data();
+        let state = data.partitions.get_mut(&partition).expect("a partition");
+        state.owner = owner.into();
+        state.epoch += 1;
+        state.clone()
+    }
+
     /// As an operator would by hand.
     pub(crate) fn raise_epochs(&self) {
         self.data().partitions.values_mut().for_each(|state| state.epoch += 1);

@@ -44,25 +44,44 @@ impl Local {
         let home = prepare(&data_dir(&env.global), self.nodes)?;
         let mut ends = Ends::listen()?;
         let mut children = Vec::new();
-        for number in 1..=self.nodes {
-            children.push(Child::start(env, &home, number)?);
-        }
         let ended = tokio::select! {
             biased;
             () = ends.told() => Ok(()),
-            ended = serve(env, &mut children, self.quiet) => ended,
+            ended = self.serve(env, &home, &mut children) => ended,
         };
         child::end_all(env, &mut children, &mut ends).await?;
         ended.map(|()| Exit::Done)
     }
+
+    /// Starts the nodes, then keeps them and the conversation going.
+    async fn serve(
+        &self,
+        env: &Env,
+        home: &Path,
+        children: &mut Vec<Child>,
+    ) -> Result<(), Failure> {
+        // The first one alone: it makes what all share.
+        children.push(Child::start(env, home, 1)?);
+        for number in 2..=self.nodes {
+            ready(env, children).await?;
+            children.push(Child::start(env, home, number)?);
+        }
+        ready(env, children).await?;
+        converse(env, children, self.quiet).await
+    }
 }
 
-/// Waits for the nodes, then keeps them and the conversation going.
-async fn serve(env: &Env, children: &mut [Child], quiet: bool) -> Result<(), Failure> {
-    for child in children.iter_mut() {
+/// Waits for the nodes that are not known to be ready.
+async fn ready(env: &Env, children: &mut [Child]) -> Result<(), Failure> {
+    for child in children.iter_mut().filter(|child| child.address().is_none()) {
         child.wait_ready().await?;
         child.tell(env, "ready")?;
     }
+    Ok(())
+}
+
+/// Talks across the nodes, and starts again whichever ends.
+async fn converse(env: &Env, children: &mut [Child], quiet: bool) -> Result<(), Failure> {
     let mut demo = Demo::start(env, children).await?;
     introduce(env, children)?;
     let mut looks = tokio::time::interval(Duration::from_millis(100));

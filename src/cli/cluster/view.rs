@@ -69,7 +69,15 @@ pub(super) fn cluster_text(cluster: &Cluster) -> String {
         out.push_str("\n\n");
         out.push_str(&table(&["OWNER", "COUNT", "HIGHEST EPOCH", "PARTITIONS"], &owners));
     }
+    if is_alone(cluster) {
+        out.push_str("\n\nthe node is alone: its store is not shared with others");
+    }
     out
+}
+
+/// Whether the node that answered shares its store with nobody: it has no beat.
+fn is_alone(cluster: &Cluster) -> bool {
+    matches!(cluster.nodes.as_slice(), [only] if only.beat == 0)
 }
 
 fn node_row(node: &Node) -> Vec<String> {

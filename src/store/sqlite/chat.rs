@@ -8,12 +8,12 @@ mod append;
 mod batch;
 mod erase;
 mod read;
-mod rows;
+pub(super) mod rows;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 
-use self::rows::stored;
+pub(super) use self::rows::stored;
 use super::SqliteStore;
 use crate::principal::Principal;
 use crate::store::StoreError;
@@ -150,24 +150,35 @@ impl ChatStore for SqliteStore {
 
 const STATES: &str = "SELECT id, owner, epoch, commit_no FROM \"partition\" ORDER BY id";
 
+/// Makes the partitions exist, owned by nobody; false when there is another
+/// number of them.
+pub(super) async fn make_partitions(
+    connection: &mut SqliteConnection,
+    count: u16,
+) -> Result<bool, StoreError> {
+    let found: i64 = sqlx::query_scalar("SELECT count(*) FROM \"partition\"")
+        .fetch_one(&mut *connection)
+        .await?;
+    if found > 0 || count == 0 {
+        return Ok(count > 0 && found == i64::from(count));
+    }
+    sqlx::query(
+        "WITH RECURSIVE slot(id) AS \
+         (SELECT 0 UNION ALL SELECT id + 1 FROM slot WHERE id + 1 < ?) \
+         INSERT INTO \"partition\" (id, owner, epoch, commit_no) SELECT id, '', 0, 0 FROM slot",
+    )
+    .bind(count)
+    .execute(connection)
+    .await?;
+    Ok(true)
+}
+
 async fn take_partitions(
     connection: &mut SqliteConnection,
     owner: String,
     count: u16,
 ) -> Result<Vec<PartitionState>, StoreError> {
-    let found: i64 = sqlx::query_scalar("SELECT count(*) FROM \"partition\"")
-        .fetch_one(&mut *connection)
-        .await?;
-    if found == 0 && count > 0 {
-        sqlx::query(
-            "WITH RECURSIVE slot(id) AS \
-             (SELECT 0 UNION ALL SELECT id + 1 FROM slot WHERE id + 1 < ?) \
-             INSERT INTO \"partition\" (id, owner, epoch, commit_no) SELECT id, '', 0, 0 FROM slot",
-        )
-        .bind(count)
-        .execute(&mut *connection)
-        .await?;
-    } else if found != i64::from(count) || count == 0 {
+    if !make_partitions(connection, count).await? {
         return Err(StoreError::Conflict("the store was made with another number of partitions"));
     }
     sqlx::query("UPDATE \"partition\" SET owner = ?, epoch = epoch + 1")

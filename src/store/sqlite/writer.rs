@@ -24,6 +24,7 @@ use tracing::{Instrument, Span};
 
 use super::metrics::StoreMetrics;
 use super::migrate;
+use super::share::turn::{Held, Turn};
 use crate::backoff;
 use crate::store::StoreError;
 use crate::task;
@@ -69,16 +70,20 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the writing connection, migrates, and starts the task.
-    pub(crate) async fn open(
+    /// With a `turn` other processes write too: everything is done in turn.
+    pub(super) async fn open(
         options: SqliteConnectOptions,
+        mut turn: Option<Turn>,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
+        let held = in_turn(&mut turn).await?;
         let mut connection = options.connect().await?;
         migrate::run(&mut connection).await?;
+        drop(held);
         let (commands, waiting) = mpsc::channel(WAITING);
         let (healthy, health) = watch::channel(true);
         metrics.writable(true);
-        let task = Task { options, waiting, healthy, metrics };
+        let task = Task { options, turn, waiting, healthy, metrics };
         task::spawn("store writer", task.run(connection));
         Ok(Self { commands, health })
     }
@@ -148,6 +153,8 @@ fn reopening() -> StoreError {
 /// The writer's task.
 struct Task {
     options: SqliteConnectOptions,
+    /// Where other processes write too.
+    turn: Option<Turn>,
     waiting: mpsc::Receiver<Command>,
     healthy: watch::Sender<bool>,
     metrics: StoreMetrics,
@@ -155,11 +162,17 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut connection: SqliteConnection) {
-        let mut commands = Vec::new();
-        let mut jobs = Vec::new();
         let mut closing = Vec::new();
+        let mut commands = Vec::new();
         while self.waiting.recv_many(&mut commands, GROUP).await > 0 {
-            let mut checkpoints = Vec::new();
+            let held = in_turn(&mut self.turn).await;
+            // What came during the wait for the turn goes along.
+            while commands.len() < GROUP
+                && let Ok(command) = self.waiting.try_recv()
+            {
+                commands.push(command);
+            }
+            let (mut jobs, mut checkpoints) = (Vec::new(), Vec::new());
             for command in commands.drain(..) {
                 match command {
                     Command::Write(job) => jobs.push(job),
@@ -171,19 +184,36 @@ impl Task {
                     }
                 }
             }
-            if !jobs.is_empty()
-                && let Err(error) = group::commit(&mut connection, &mut jobs, &self.metrics).await
-            {
+            let held = match held {
+                Ok(held) => held,
+                Err(error) => {
+                    refuse(jobs, checkpoints, &error);
+                    continue;
+                }
+            };
+            let committed = match jobs.is_empty() {
+                true => Ok(()),
+                false => group::commit(&mut connection, &mut jobs, &self.metrics).await,
+            };
+            if let Err(error) = committed {
+                drop(held);
+                refuse(jobs, checkpoints, &error);
                 connection = match self.reopen(connection, &error).await {
                     Some(connection) => connection,
                     None => return,
                 };
+                continue;
             }
             for answer in checkpoints {
                 let _ = answer.send(checkpoint(&mut connection).await);
             }
         }
-        let moved = checkpoint(&mut connection).await;
+        let moved = match in_turn(&mut self.turn).await {
+            // Others read on: what they read cannot be moved, and need not be.
+            Ok(Some(_held)) => passive(&mut connection).await,
+            Ok(None) => checkpoint(&mut connection).await,
+            Err(error) => Err(error),
+        };
         close(connection).await;
         for answer in closing {
             let _ = answer.send(moved.clone());
@@ -206,7 +236,11 @@ impl Task {
             if !self.refuse_for(delay).await {
                 return None;
             }
-            match probe(&self.options).await {
+            let probed = match in_turn(&mut self.turn).await {
+                Ok(_held) => probe(&self.options).await,
+                Err(error) => Err(error),
+            };
+            match probed {
                 Ok(connection) => {
                     tracing::info!(attempt, "the store takes writes again");
                     self.metrics.writable(true);
@@ -241,6 +275,28 @@ impl Task {
     }
 }
 
+/// Waits for the turn, where there are others.
+async fn in_turn(turn: &mut Option<Turn>) -> Result<Option<Held>, StoreError> {
+    match turn {
+        Some(turn) => turn.take().await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn refuse(
+    jobs: Vec<Job>,
+    checkpoints: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    error: &StoreError,
+) {
+    // A caller that has gone needs no answer.
+    for job in jobs {
+        let _ = job.answer.send(Err(error.clone()));
+    }
+    for answer in checkpoints {
+        let _ = answer.send(Err(error.clone()));
+    }
+}
+
 /// Opens a connection and commits a write on it. The write also overwrites, in
 /// the log, what the failed commit may have left there.
 async fn probe(options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
@@ -268,6 +324,12 @@ async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), StoreError>
     } else {
         Err(StoreError::Unavailable("a reader holds the log: it was not truncated".to_owned()))
     }
+}
+
+/// Moves what nobody reads any more, and waits for nobody.
+async fn passive(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(connection).await?;
+    Ok(())
 }
 
 async fn close(connection: SqliteConnection) {

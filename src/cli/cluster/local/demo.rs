@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use super::child::Child;
 use super::say;
 use crate::cli::env::Env;
+use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::target::Target;
 use crate::cli::text::plain;
@@ -25,6 +26,7 @@ use crate::client::chat::{
     Chat, Event, Events, From, Open, OpenError, Opened, Options, Remote, start,
 };
 use crate::client::dial::Address;
+use crate::client::patience::Patience;
 use crate::proto::chat::v1::{AddMemberRequest, ChatRequest, CreateRoomRequest, Message, RoomRole};
 
 const ROOM: &str = "lobby";
@@ -306,8 +308,20 @@ fn target(env: &Env, dir: PathBuf, who: &str) -> Result<Target, Failure> {
     Target::resolve(&global)
 }
 
-/// The first speaker makes the room; everybody is a member of it.
+/// The first speaker makes the room; everybody is a member of it. The nodes may
+/// still be sharing out what they own.
 async fn make_room(env: &Env, children: &[Child]) -> Result<(), Failure> {
+    let mut patience = Patience::new(Duration::from_secs(30));
+    loop {
+        match try_room(env, children).await {
+            Err(failure) if failure.exit() == Exit::Unavailable && patience.wait().await => {}
+            made => return made,
+        }
+    }
+}
+
+/// Does what is left to do of it.
+async fn try_room(env: &Env, children: &[Child]) -> Result<(), Failure> {
     let (Some(first), Some(owner)) = (children.first(), NAMES.first()) else { return Ok(()) };
     let client = target(env, first.dir().to_owned(), owner)?.connect().await?;
     let create = CreateRoomRequest { room_id: ROOM.to_owned(), title: String::new() };

@@ -29,12 +29,15 @@ fn column<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
 }
 
 /// A number that cannot be negative, or larger than its type.
-pub(super) fn number<T: TryFrom<i64>>(row: &SqliteRow, index: usize) -> Result<T, StoreError> {
+pub(in crate::store::sqlite) fn number<T: TryFrom<i64>>(
+    row: &SqliteRow,
+    index: usize,
+) -> Result<T, StoreError> {
     T::try_from(column::<i64>(row, index)?).map_err(|_| corrupt("a number is out of range"))
 }
 
 /// The database's form of a number.
-pub(super) fn stored(number: u64) -> Result<i64, StoreError> {
+pub(in crate::store::sqlite) fn stored(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| corrupt("a number is out of range"))
 }
 
@@ -72,7 +75,7 @@ fn opened(blob: &[u8]) -> Result<Bytes, StoreError> {
 }
 
 /// id, owner, epoch, commit_no
-pub(super) fn partition(row: &SqliteRow) -> Result<PartitionState, StoreError> {
+pub(in crate::store::sqlite) fn partition(row: &SqliteRow) -> Result<PartitionState, StoreError> {
     Ok(PartitionState {
         partition: number(row, 0)?,
         owner: column(row, 1)?,

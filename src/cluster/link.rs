@@ -1,0 +1,433 @@
+//! Links between nodes.
+//!
+//! Every node opens links of its own to every other node and *asks* on them: it
+//! brings what is to be appended to the owner of its partition, and subscribes
+//! to rooms that are read here. The other side *answers and sends*. So a pair
+//! of nodes has links in both directions, and each direction has one meaning.
+//!
+//! ```text
+//!   outgoing (asks)                          incoming (answers)
+//!   Publish ─────────────────────────────▶   Partitions::order ──▶ Published
+//!   Subscribe ───────────────────────────▶   interest, then heads ──▶ Subscribed
+//!   Ping ────────────────────────────────▶   Partitions::positions ──▶ Pong
+//!   Partitions::deliver  ◀───────── Append   ◀── Peers::appended
+//! ```
+//!
+//! *No lost last message.* A room is registered before its head is read, frames
+//! of a link stay in order, and a Pong says how far each followed partition is:
+//! everything up to there has been sent before. Whatever breaks that chain (the
+//! link, a full backlog, another owner, another epoch) is told to chat at once
+//! ([`Partitions::unlinked`]); its rooms are then read from the store until they
+//! are followed anew.
+//!
+//! *Which connection.* Partitions are spread over the connections to a node by
+//! number, so everything of one partition is in order.
+//!
+//! Nothing here decides who owns what or who lives: it tells ([`Events`]) and is
+//! told ([`Links::peers_are`], [`Links::directory`], [`Links::own`]).
+
+mod asking;
+pub(super) mod convert;
+mod dial;
+mod events;
+mod followed;
+mod hello;
+mod http;
+mod incoming;
+mod interest;
+mod metrics;
+pub mod network;
+mod outbox;
+mod peer;
+mod relay;
+mod serve;
+mod status;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+pub use self::events::{Events, LinkEvent};
+pub use self::hello::Identity;
+pub use self::http::{CONNECTION_WINDOW, KEEPALIVE, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW};
+pub use self::metrics::LinkMetrics;
+pub use self::serve::{Answering, LinkRoute, serve};
+pub use self::status::LinkStatus;
+
+use self::interest::Interest;
+use self::peer::Peer;
+use self::wire::Encoded;
+use super::directory::Directory;
+pub(super) use self::asking::Outgoing;
+use super::router::{Router, letters};
+use crate::chat::peers::{Delivery, Position};
+use crate::chat::{Job, Partitions, Peers};
+use crate::config::schema;
+use crate::proto::cluster::v1 as pb;
+use crate::store::chat::{PartitionState, RoomId};
+use crate::store::cluster::{ClusterStore, NodeInfo};
+use crate::{drain, task};
+use network::Network;
+
+/// The version of what is said on links. A node speaks with those of one more
+/// and one less, so that releases can be rolled.
+pub const PROTOCOL: u32 = 1;
+
+/// The largest message that is taken from another node, bytes: a commit of very
+/// many large entries.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// Nodes whose refusals are remembered.
+const REFUSALS: usize = 256;
+
+/// Who wants to know of accounts and payments that changed on other nodes.
+pub trait OnTouched: Send + Sync + std::fmt::Debug {
+    /// Accounts (`kind/id@trust-domain`) and payments (16 bytes) changed.
+    fn touched(&self, accounts: &[String], payments: &[Vec<u8>]);
+}
+
+/// What links are made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// What this node says of itself.
+    pub identity: Identity,
+    /// The timeline of the database that it writes to, now.
+    pub timeline: u64,
+    /// How many connections, how large a backlog.
+    pub config: schema::Cluster,
+    /// How other nodes are reached.
+    pub network: Arc<dyn Network>,
+    /// For letters.
+    pub store: Arc<dyn ClusterStore>,
+    /// Who wants to know what changed elsewhere.
+    pub touched: Arc<dyn OnTouched>,
+    /// What is counted.
+    pub metrics: LinkMetrics,
+}
+
+/// The links of this node, and the way of jobs over them. Dropping it ends them.
+#[derive(Debug)]
+pub struct Links {
+    shared: Arc<Shared>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What everything about links shares.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) me: Identity,
+    pub(super) connections: u16,
+    pub(super) backlog: usize,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) store: Arc<dyn ClusterStore>,
+    touched: Arc<dyn OnTouched>,
+    pub(super) metrics: LinkMetrics,
+    pub(super) directory: Directory,
+    pub(super) router: Router,
+    pub(super) events: Events,
+    interest: Interest,
+    /// What chat is told; set when links start.
+    partitions: OnceLock<Arc<dyn Partitions>>,
+    /// The other nodes, by id.
+    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
+    /// Raised whenever the peers change.
+    membership: watch::Sender<u64>,
+    /// Links that others opened, by node and connection.
+    incoming: Mutex<BTreeMap<(String, u32), Arc<incoming::Incoming>>>,
+    /// The newest refusal of each node that was refused, so that the log says it
+    /// once.
+    refusals: Mutex<BTreeMap<String, hello::HelloRefused>>,
+    /// Publishes sent on for others.
+    relays: relay::Relays,
+    /// Of the database that this node writes to.
+    timeline: AtomicU64,
+    /// The newest seen anywhere.
+    newest: AtomicU64,
+    /// Names links, over the node's whole life.
+    generation: AtomicU64,
+    draining: std::sync::atomic::AtomicBool,
+}
+
+impl Links {
+    /// Nothing is dialed and nobody is answered before [`Links::start`].
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { identity, timeline, config, network, store, touched, metrics } = parts;
+        let directory = Directory::new(&identity.node_id, identity.partitions);
+        let router = Router::new(config.backlog_bytes, metrics.clone());
+        let shared = Shared {
+            me: identity,
+            connections: u16::from(config.connections.max(1)),
+            backlog: config.backlog_bytes,
+            network,
+            store,
+            touched,
+            metrics,
+            directory,
+            router,
+            events: Events::default(),
+            interest: Interest::default(),
+            partitions: OnceLock::new(),
+            peers: Mutex::default(),
+            membership: watch::channel(0).0,
+            incoming: Mutex::default(),
+            refusals: Mutex::default(),
+            relays: relay::Relays::default(),
+            timeline: AtomicU64::new(timeline),
+            newest: AtomicU64::new(timeline),
+            generation: AtomicU64::new(1),
+            draining: false.into(),
+        };
+        Arc::new(Self { shared: Arc::new(shared), tasks: Mutex::default() })
+    }
+
+    /// Begins to answer, to dial and to route. To be called once, with what chat
+    /// is, before the mesh listener serves. Must be called within a runtime.
+    pub fn start(&self, partitions: Arc<dyn Partitions>, drain: &drain::Watch) {
+        if self.shared.partitions.set(partitions).is_err() {
+            return;
+        }
+        let shared = &self.shared;
+        let tasks = [
+            task::spawn("job router", super::router::run(shared.clone())),
+            task::spawn("local jobs", super::router::local(shared.clone())),
+            task::spawn("letters", letters::run(shared.clone())),
+            task::spawn("end of links", end(shared.clone(), drain.clone())),
+        ];
+        let mut kept = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(tasks.map(|task| task.abort_handle()));
+        drop(kept);
+        // Who was named before is dialed now.
+        self.shared.peers().values().for_each(|peer| peer.start(shared));
+    }
+
+    /// What answers on the mesh listener: to be mounted under its name.
+    pub fn service(&self) -> LinkRoute {
+        LinkRoute::new(self.shared.clone())
+    }
+
+    /// The nodes that take part, as the membership has them: each but this one
+    /// is dialed. A new incarnation takes the place of an older one.
+    pub fn peers_are(&self, nodes: &[NodeInfo]) {
+        peer::replace(&self.shared, nodes);
+    }
+
+    /// What a read of the partitions' rows showed.
+    pub fn directory(&self, rows: &[PartitionState]) {
+        for row in rows {
+            self.shared.learn(row.partition, &row.owner, row.epoch);
+        }
+    }
+
+    /// This node has taken these partitions and chat orders them: jobs go to it,
+    /// and the other nodes are told.
+    pub fn own(&self, taken: &[Position]) {
+        for position in taken {
+            if self.shared.directory.settle(position.partition, position.epoch) {
+                self.shared.followed_elsewhere(position.partition);
+            }
+            self.shared.pump(position.partition);
+        }
+        if !taken.is_empty() {
+            let partitions = taken.iter().map(position).collect();
+            let owning = pb::request_frame::Frame::Owning(pb::Owning { partitions });
+            self.shared.tell_all(&Encoded::request(owning));
+        }
+    }
+
+    /// This node orders the partition no more (it was released, or lost).
+    pub fn disown(&self, partition: u16, epoch: u64) {
+        self.shared.directory.unsettle(partition, epoch);
+        self.shared.let_go(partition);
+    }
+
+    /// This node released a partition in the store, under this epoch, and named
+    /// a successor: it is told, if there is a link to it.
+    pub fn handover(&self, partition: u16, epoch: u64, successor: &str) {
+        self.shared.learn(partition, successor, epoch);
+        if let Some(link) = self.shared.link_to(successor, partition) {
+            let handover = pb::Handover { partition: partition.into(), epoch };
+            let frame = pb::request_frame::Frame::Handover(handover);
+            link.outbox().push(Encoded::request(frame));
+        }
+    }
+
+    /// Accounts (`kind/id@trust-domain`) and payments (16 bytes) changed here:
+    /// every node is told, at once and together with what else waits.
+    pub fn touched(&self, accounts: &[String], payments: &[Vec<u8>]) {
+        for peer in self.shared.peers().values() {
+            if let Some(link) = peer.any_link() {
+                link.outbox().touched(accounts, payments);
+            }
+        }
+    }
+
+    /// This node is stopping: the others give it nothing more.
+    pub fn draining(&self) {
+        self.shared.draining.store(true, Relaxed);
+        self.shared.tell_all(&draining());
+    }
+
+    /// The timeline of the database that this node writes to.
+    pub fn timeline(&self, timeline: u64) {
+        self.shared.timeline.store(timeline, Relaxed);
+        self.shared.newest.fetch_max(timeline, Relaxed);
+    }
+
+    /// News for whoever drives the cluster.
+    pub fn events(&self) -> &Events {
+        &self.shared.events
+    }
+
+    /// Whether a link to the node stands.
+    pub fn is_linked(&self, node: &str) -> bool {
+        self.shared.peers().get(node).is_some_and(|peer| peer.any_link().is_some())
+    }
+
+    /// Every other node and how its links are, by node.
+    pub fn status(&self) -> Vec<LinkStatus> {
+        self.shared.peers().values().map(|peer| peer.status()).collect()
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().for_each(AbortHandle::abort);
+        self.shared.end();
+    }
+}
+
+/// Ends the links when the stop is forced: until then they carry what is left.
+async fn end(shared: Arc<Shared>, mut drain: drain::Watch) {
+    drain.forced().await;
+    shared.end();
+}
+
+fn draining() -> Encoded {
+    Encoded::request(pb::request_frame::Frame::Draining(pb::Draining {}))
+}
+
+fn position(position: &Position) -> pb::Position {
+    pb::Position {
+        partition: position.partition.into(),
+        epoch: position.epoch,
+        commit_no: position.commit_no,
+    }
+}
+
+impl Peers for Links {
+    fn submit(&self, partition: u16, job: Job) {
+        self.shared.router.submit(&self.shared, partition, job);
+    }
+
+    fn waits(&self, partition: u16) -> bool {
+        self.shared.router.waits(partition)
+    }
+
+    fn follow(&self, partition: u16, room: &RoomId) {
+        if let Some(link) = self.shared.link_to_owner(partition) {
+            link.outbox().interest(partition, room, true);
+        }
+    }
+
+    fn unfollow(&self, partition: u16, room: &RoomId) {
+        if let Some(link) = self.shared.link_to_owner(partition) {
+            link.outbox().interest(partition, room, false);
+        }
+    }
+
+    fn is_followed(&self) -> bool {
+        self.shared.interest.is_any()
+    }
+
+    fn appended(&self, delivery: &Delivery) {
+        self.shared.interest.appended(delivery, &self.shared.metrics);
+    }
+
+    fn lost(&self, partition: u16, epoch: u64) {
+        self.shared.directory.unsettle(partition, epoch);
+        // What became of the append is not known: who follows reads the store.
+        self.shared.let_go(partition);
+        self.shared.events.tell(LinkEvent::Lost { partition, epoch });
+    }
+}
+
+impl Shared {
+    pub(super) fn peers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Peer>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn incoming(&self) -> MutexGuard<'_, BTreeMap<(String, u32), Arc<incoming::Incoming>>> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What chat is; `None` before the links were started.
+    pub(super) fn partitions(&self) -> Option<&Arc<dyn Partitions>> {
+        self.partitions.get()
+    }
+
+    fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Relaxed)
+    }
+
+    /// Names one try to have a job ordered elsewhere.
+    pub(super) fn next_attempt(&self) -> u64 {
+        self.next_generation()
+    }
+
+    /// The timeline of the database that this node writes to.
+    fn own_timeline(&self) -> u64 {
+        self.timeline.load(Relaxed)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Whether every other node has a link to this one.
+    pub(super) fn is_linked_by_all(&self) -> bool {
+        let incoming = self.incoming();
+        self.peers().keys().all(|node| incoming.keys().any(|(linked, _)| linked == node))
+    }
+
+    /// The newest timeline of the database that was seen anywhere.
+    fn newest_timeline(&self) -> u64 {
+        self.newest.load(Relaxed)
+    }
+
+    /// Another node's Hello was good.
+    fn saw_timeline(&self, timeline: u64) {
+        if self.newest.fetch_max(timeline, Relaxed) < timeline {
+            self.events.tell(LinkEvent::Timeline { timeline });
+        }
+    }
+
+    /// Whether this is not what the node was refused for before.
+    fn first_refusal(&self, node: &str, refused: &hello::HelloRefused) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.len() >= REFUSALS && !refusals.contains_key(node) {
+            refusals.clear();
+        }
+        refusals.insert(node.to_owned(), refused.clone()).as_ref() != Some(refused)
+    }
+
+    fn tell_all(&self, frame: &Encoded) {
+        for peer in self.peers().values() {
+            if let Some(link) = peer.any_link() {
+                link.outbox().push(frame.clone());
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.peers().values().for_each(|peer| peer.stop());
+        self.incoming().values().for_each(|link| link.outbox().close());
+    }
+}
+
+#[cfg(test)]
+mod tests;

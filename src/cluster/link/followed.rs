@@ -1,0 +1,87 @@
+//! What a change of owners or links means to rooms that are followed and to
+//! jobs that wait.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::asking::Outgoing;
+use super::peer::Peer;
+
+impl Shared {
+    /// Somebody says who owns a partition.
+    pub(in crate::cluster) fn learn(&self, partition: u16, node: &str, epoch: u64) {
+        let before = self.directory.owner(partition);
+        if !self.directory.learn(partition, node, epoch) {
+            return;
+        }
+        if before.is_some_and(|before| before.settled) {
+            // Whoever follows its rooms here must go elsewhere.
+            self.let_go(partition);
+        }
+        self.followed_elsewhere(partition);
+        if self.link_to_owner(partition).is_some()
+            && let Some(partitions) = self.partitions()
+        {
+            partitions.refollow(partition);
+        }
+        self.pump(partition);
+    }
+
+    /// The appends of a partition come over no link any more.
+    pub(super) fn followed_elsewhere(&self, partition: u16) {
+        let links: Vec<_> =
+            self.peers().values().filter_map(|peer| peer.link_for(partition)).collect();
+        let followed = links.iter().filter(|link| link.forget(partition)).count();
+        if followed > 0
+            && let Some(partitions) = self.partitions()
+        {
+            partitions.unlinked(partition);
+        }
+    }
+
+    /// The appends of a partition come over this link and no other.
+    pub(super) fn forget_others(&self, link: &Arc<Outgoing>, partition: u16) {
+        let links: Vec<_> =
+            self.peers().values().filter_map(|peer| peer.link_for(partition)).collect();
+        for other in links.iter().filter(|other| !Arc::ptr_eq(other, link)) {
+            other.forget(partition);
+        }
+    }
+
+    /// A link stands: the rooms of its node's partitions are asked for, and what
+    /// waits for it is sent.
+    pub(super) fn link_up(&self, peer: &Peer, link: &Arc<Outgoing>) {
+        peer.up(self, link);
+        let Some(partitions) = self.partitions() else { return };
+        for partition in self.carried_by(link) {
+            partitions.refollow(partition);
+            self.pump(partition);
+        }
+    }
+
+    /// A link is gone.
+    pub(super) fn link_down(&self, peer: &Peer, link: &Arc<Outgoing>, why: &str) {
+        peer.down(self, link, why);
+        if let Some(partitions) = self.partitions() {
+            link.forget_all().into_iter().for_each(|partition| partitions.unlinked(partition));
+        }
+        self.relays_broken(link.generation());
+        self.router.broken(self, link.generation());
+    }
+
+    /// The partitions of a link's node that go over it.
+    fn carried_by(&self, link: &Outgoing) -> Vec<u16> {
+        let mut owned = self.directory.of(link.node());
+        owned.retain(|partition| partition % self.connections == link.connection());
+        owned
+    }
+
+    /// This node orders a partition no more: whoever follows its rooms over a
+    /// link is told to read the store and to look for the owner.
+    pub(super) fn let_go(&self, partition: u16) {
+        let links: Vec<_> = self.incoming().values().cloned().collect();
+        for link in links {
+            self.interest.resync(&link, partition);
+        }
+    }
+}

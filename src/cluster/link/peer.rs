@@ -1,0 +1,223 @@
+//! Another node, and the links that this one has opened to it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::asking::Outgoing;
+use super::status::LinkStatus;
+use super::{LinkEvent, Shared, dial};
+use crate::store::cluster::NodeInfo;
+use crate::{clock, task};
+
+/// Another node.
+#[derive(Debug)]
+pub(in crate::cluster) struct Peer {
+    pub(super) info: NodeInfo,
+    /// One place for each connection.
+    slots: Mutex<Slots>,
+    stopped: watch::Sender<bool>,
+    started: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    links: Vec<Option<Arc<Outgoing>>>,
+    problem: String,
+}
+
+/// Dials who is new, leaves who is gone.
+pub(super) fn replace(shared: &Arc<Shared>, nodes: &[NodeInfo]) {
+    {
+        let mut peers = shared.peers();
+        let wanted = |info: &NodeInfo| info.id != *shared.me.node_id;
+        let same = |peer: &Peer, info: &NodeInfo| {
+            peer.info.incarnation == info.incarnation
+                && peer.info.mesh_address == info.mesh_address
+        };
+        peers.retain(|id, peer| {
+            let kept = nodes.iter().any(|info| info.id == *id && same(peer, info));
+            if !kept {
+                peer.stop();
+            }
+            kept
+        });
+        for info in nodes.iter().filter(|info| wanted(info)) {
+            if !peers.contains_key(&info.id) {
+                let peer = Arc::new(Peer::new(info.clone(), shared.connections));
+                if shared.partitions().is_some() {
+                    peer.start(shared);
+                }
+                peers.insert(info.id.clone(), peer);
+            }
+        }
+    }
+    shared.membership.send_modify(|generation| *generation += 1);
+    // An older run of a node must not go on asking.
+    for link in shared.incoming().values() {
+        let gone = nodes
+            .iter()
+            .any(|info| info.id == link.node() && info.incarnation != link.incarnation());
+        if gone {
+            link.outbox().close();
+        }
+    }
+}
+
+impl Peer {
+    fn new(info: NodeInfo, connections: u16) -> Self {
+        let links = vec![None; usize::from(connections)];
+        let slots = Mutex::new(Slots { links, problem: "not dialed yet".into() });
+        Self { info, slots, stopped: watch::channel(false).0, started: watch::channel(false).0 }
+    }
+
+    /// Begins to dial, once.
+    pub(super) fn start(self: &Arc<Self>, shared: &Arc<Shared>) {
+        if self.started.send_replace(true) {
+            return;
+        }
+        for connection in 0..shared.connections {
+            let dialing = dial::run(shared.clone(), self.clone(), connection);
+            task::spawn("link dialer", dialing);
+        }
+    }
+
+    /// Closes the links and dials no more.
+    pub(super) fn stop(&self) {
+        self.stopped.send_replace(true);
+        for link in self.slots().links.iter().flatten() {
+            link.outbox().close();
+        }
+    }
+
+    /// Waits until it is to be dialed no more. Cancel safe.
+    pub(super) async fn stopped(&self) {
+        // Never an error: the sender is borrowed.
+        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
+    }
+
+    /// The link that carries a partition, if it stands.
+    pub(super) fn link_for(&self, partition: u16) -> Option<Arc<Outgoing>> {
+        let slots = self.slots();
+        let place = usize::from(partition) % slots.links.len().max(1);
+        slots.links.get(place).and_then(Clone::clone)
+    }
+
+    /// Any link that stands.
+    pub(super) fn any_link(&self) -> Option<Arc<Outgoing>> {
+        self.slots().links.iter().flatten().next().cloned()
+    }
+
+    /// The links that stand.
+    pub(super) fn links(&self) -> Vec<Arc<Outgoing>> {
+        self.slots().links.iter().flatten().cloned().collect()
+    }
+
+    /// A link stands.
+    pub(super) fn up(&self, shared: &Shared, link: &Arc<Outgoing>) {
+        let first = {
+            let mut slots = self.slots();
+            let first = slots.links.iter().all(Option::is_none);
+            if let Some(slot) = slots.links.get_mut(usize::from(link.connection())) {
+                *slot = Some(link.clone());
+            }
+            slots.problem.clear();
+            first
+        };
+        shared.metrics.links.inc();
+        if first {
+            let NodeInfo { id: node, incarnation, .. } = self.info.clone();
+            tracing::info!(node, "linked");
+            shared.events.tell(LinkEvent::Up { node, incarnation, at: clock::since_boot() });
+        }
+    }
+
+    /// A link is gone.
+    pub(super) fn down(&self, shared: &Shared, link: &Arc<Outgoing>, why: &str) {
+        let last = {
+            let mut slots = self.slots();
+            if let Some(slot) = slots.links.get_mut(usize::from(link.connection())) {
+                *slot = None;
+            }
+            let last = slots.links.iter().all(Option::is_none);
+            if last {
+                slots.problem = why.to_owned();
+            }
+            last
+        };
+        shared.metrics.links.dec();
+        if last {
+            let NodeInfo { id: node, incarnation, .. } = self.info.clone();
+            tracing::info!(node, why, "the link is gone");
+            shared.events.tell(LinkEvent::Down { node, incarnation, at: clock::since_boot() });
+        }
+    }
+
+    /// Dialing failed. True when that is not what it failed with before.
+    pub(super) fn failed(&self, why: &str) -> bool {
+        let mut slots = self.slots();
+        if slots.links.iter().any(Option::is_some) || slots.problem == why {
+            return false;
+        }
+        why.clone_into(&mut slots.problem);
+        true
+    }
+
+    /// How its links are.
+    pub(super) fn status(&self) -> LinkStatus {
+        let slots = self.slots();
+        let standing: Vec<_> = slots.links.iter().flatten().collect();
+        LinkStatus {
+            node_id: self.info.id.clone(),
+            connections: u32::try_from(standing.len()).unwrap_or(u32::MAX),
+            round_trip: standing.iter().filter_map(|link| link.round_trip()).min(),
+            backlog_bytes: standing.iter().map(|link| link.outbox().bytes() as u64).sum(),
+            problem: if standing.is_empty() { slots.problem.clone() } else { String::new() },
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// The nodes that this one is linked to, by id.
+    pub(super) fn linked(&self) -> BTreeSet<String> {
+        let peers = self.peers();
+        let up = peers.values().filter(|peer| peer.any_link().is_some());
+        up.map(|peer| peer.info.id.clone()).collect()
+    }
+
+    /// The link to a node that carries a partition.
+    pub(in crate::cluster) fn link_to(
+        &self,
+        node: &str,
+        partition: u16,
+    ) -> Option<Arc<Outgoing>> {
+        self.peers().get(node).and_then(|peer| peer.link_for(partition))
+    }
+
+    /// The link to a partition's owner.
+    pub(super) fn link_to_owner(&self, partition: u16) -> Option<Arc<Outgoing>> {
+        let owner = self.directory.owner(partition)?;
+        self.link_to(&owner.node, partition)
+    }
+
+    /// A link through which another node can be reached, for a partition.
+    pub(in crate::cluster) fn link_through(
+        &self,
+        node: &str,
+        partition: u16,
+    ) -> Option<Arc<Outgoing>> {
+        let peers = self.peers();
+        let links = peers.values().filter_map(|peer| peer.link_for(partition));
+        links.into_iter().find(|link| link.reaches(node))
+    }
+
+    /// Whether a node takes part, as far as is known.
+    pub(in crate::cluster) fn is_member(&self, node: &str) -> bool {
+        self.peers().contains_key(node)
+    }
+}

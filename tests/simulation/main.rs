@@ -1,0 +1,123 @@
+//! The wired cluster under a simulated network, clock and store, on one thread:
+//! the real membership, ownership, driver, links, router, chat sessions and
+//! client, with everything that can go wrong decided by a seed.
+//!
+//! A failing seed is printed. To see it again, with the trace:
+//!
+//! ```text
+//! SIMPUL_TEST_SEED=17 cargo test --features fault --test simulation seed -- --nocapture
+//! ```
+//!
+//! SIMPUL_TEST_SEEDS=10000 runs that many in the place of 300, from
+//! SIMPUL_TEST_FIRST_SEED on. There is no TLS inside; freezes and wrong clocks
+//! are made by the harness, which the network knows nothing of.
+
+#![cfg(feature = "fault")]
+
+mod chaos;
+mod history;
+mod network;
+mod node;
+mod person;
+mod world;
+
+use simpul::fault::Plant;
+use world::{Outcome, run};
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+fn assert_sound(seed: u64, outcome: &Outcome) {
+    if !outcome.problems.is_empty() {
+        outcome.trace.iter().for_each(|line| println!("{line}"));
+        panic!("SIMPUL_TEST_SEED={seed}: {:#?}", outcome.problems);
+    }
+}
+
+/// Runs seeds on two threads; gives those that failed, with what was wrong.
+fn failures(first: u64, count: u64, plant: Option<Plant>) -> Vec<(u64, Vec<String>)> {
+    let half = |odd: u64| {
+        let seeds = (first..first + count).filter(move |seed| seed % 2 == odd);
+        std::thread::spawn(move || {
+            let judged = seeds.map(|seed| (seed, run(seed, plant).problems));
+            judged.filter(|(_, problems)| !problems.is_empty()).collect::<Vec<_>>()
+        })
+    };
+    let halves = [half(0), half(1)];
+    halves.into_iter().flat_map(|half| half.join().expect("judged")).collect()
+}
+
+#[test]
+fn seeds_lose_and_double_nothing() {
+    let (first, count) = (number("SIMPUL_TEST_FIRST_SEED", 0), number("SIMPUL_TEST_SEEDS", 300));
+    let failed = failures(first, count, None);
+    println!("{count} seeds from {first}, {} failed", failed.len());
+    assert!(failed.is_empty(), "replay with SIMPUL_TEST_SEED: {failed:#?}");
+}
+
+#[test]
+fn seed() {
+    let seed = number("SIMPUL_TEST_SEED", 1);
+    let outcome = run(seed, None);
+    if std::env::var_os("SIMPUL_TEST_SEED").is_some() {
+        outcome.trace.iter().for_each(|line| println!("{line}"));
+    }
+    assert_sound(seed, &outcome);
+}
+
+#[test]
+fn the_same_seed_is_the_same_story() {
+    for seed in [3, 4, 5] {
+        let (one, other) = (run(seed, None).trace, run(seed, None).trace);
+        assert!(one.len() > 100, "a story: {}", one.len());
+        let differs = one.iter().zip(&other).position(|(one, other)| one != other);
+        if let Some(at) = differs {
+            panic!("seed {seed}, line {at}:\n{}\n{}", one[at], other[at]);
+        }
+        assert_eq!(one.len(), other.len());
+    }
+    assert_ne!(run(3, None).trace, run(4, None).trace);
+}
+
+/// Looks for a seed that shows the fault.
+fn is_found(plant: Plant) {
+    for from in (0..200).step_by(10) {
+        let failed = failures(from, 10, Some(plant));
+        if let Some((seed, problems)) = failed.first() {
+            println!("{plant:?} found by seed {seed}: {}", problems[0]);
+            return;
+        }
+    }
+    panic!("{plant:?} was not found");
+}
+
+#[test]
+fn a_removed_fence_is_found() {
+    is_found(Plant::NoFence);
+}
+
+#[test]
+fn a_head_read_in_the_takeovers_own_statement_is_found() {
+    is_found(Plant::HeadInTake);
+}
+
+#[test]
+fn an_acknowledgement_before_the_commit_is_found() {
+    is_found(Plant::AckFirst);
+}
+
+#[test]
+fn a_cursor_that_is_off_by_one_is_found() {
+    is_found(Plant::CursorOff);
+}
+
+#[test]
+fn interest_that_is_lost_on_reconnect_is_found() {
+    is_found(Plant::InterestLost);
+}
+
+#[test]
+fn a_lost_last_message_that_nobody_looks_for_is_found() {
+    is_found(Plant::NoResync);
+}
