@@ -70,8 +70,8 @@ async fn all_read_alike(cluster: Cluster) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_removed_on_one_node_stops_reading_on_another() {
-    use simpul::proto::chat::v1::{NoticeKind, RemoveMemberRequest};
     use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
+    use simpul::proto::chat::v1::{NoticeKind, RemoveMemberRequest};
 
     let Some(cluster) = Cluster::start("a removed member", 2).await else { return };
     let (alice, bob) = (cluster.token("alice", &[]), cluster.token("bob", &[]));

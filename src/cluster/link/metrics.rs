@@ -28,7 +28,7 @@ impl LinkMetrics {
         let metrics = Self::unregistered();
         // What has not happened yet is shown as 0.
         for cause in Cause::ALL {
-            metrics.refused.get_or_create(&[("reason", cause.as_str())]);
+            drop(metrics.refused.get_or_create(&[("reason", cause.as_str())]));
         }
         let at = registry.sub_registry_with_prefix("link");
         at.register("open", "Links to other nodes that stand", metrics.links.clone());
