@@ -113,11 +113,7 @@ impl Node {
         // Last: a database may be migrated, which only a node that starts does.
         let incarnation = chance::uuid().to_string();
         let database = Database::open(&config, dir.path(), &incarnation, &mut registry).await?;
-        let sandbox = match database.postgres() {
-            // What one node charged, another must find.
-            Some(store) => Sandbox::open_shared(store).await?,
-            None => Sandbox::open(&dir.path().join("sandbox.db")).await?,
-        };
+        let sandbox = database.books(&config, dir.path()).await?;
         let readiness = Readiness::new();
         database.watch_readiness(&readiness);
         Ok(Bound {

@@ -8,15 +8,19 @@ use secrecy::ExposeSecret;
 
 use super::StartError;
 use crate::config::Config;
+use crate::payment::provider::sandbox::Sandbox;
 use crate::readiness::Readiness;
 use crate::store::postgres::{self, PgSettings, PgStore};
 use crate::store::sqlite::{self, SqliteStore, StoreMetrics, location};
 use crate::store::{ClusterStore, Store, StoreError};
 
+/// The file of the sandbox's books.
+const BOOKS: &str = "sandbox.db";
+
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) enum Database {
-    /// One node's own file.
+    /// One node's own file, or one that several nodes of this machine share.
     Sqlite(SqliteStore),
     /// Shared by the nodes of a cluster.
     Postgres(PgStore),
@@ -44,7 +48,10 @@ impl Database {
         }
         let file = location::file(settings.url.expose_secret(), data_dir)?;
         let metrics = StoreMetrics::register(registry);
-        let store = SqliteStore::open_with(&file, settings.readers, metrics).await?;
+        let store = match config.cluster.shared_file {
+            true => SqliteStore::open_shared(&file, settings.readers, metrics).await?,
+            false => SqliteStore::open_alone(&file, settings.readers, metrics).await?,
+        };
         Ok(Self::Sqlite(store))
     }
 
@@ -59,17 +66,27 @@ impl Database {
     /// What the nodes share; `None` for a node alone.
     pub(super) fn cluster(&self) -> Option<Arc<dyn ClusterStore>> {
         match self {
+            Self::Sqlite(store) if store.is_shared() => Some(Arc::new(store.clone())),
             Self::Sqlite(_) => None,
             Self::Postgres(store) => Some(Arc::new(store.clone())),
         }
     }
 
-    /// The shared engine, if it is that.
-    pub(super) fn postgres(&self) -> Option<&PgStore> {
-        match self {
-            Self::Sqlite(_) => None,
-            Self::Postgres(store) => Some(store),
-        }
+    /// The sandbox's books, apart from the node's own tables. Where nodes share a
+    /// store they share the books: what one charged, another must find.
+    pub(super) async fn books(
+        &self,
+        config: &Config,
+        data_dir: &Path,
+    ) -> Result<Sandbox, StartError> {
+        let beside = match self {
+            Self::Postgres(store) => return Ok(Sandbox::open_shared(store).await?),
+            Self::Sqlite(store) if store.is_shared() => {
+                location::file(config.store.url.expose_secret(), data_dir)?.with_file_name(BOOKS)
+            }
+            Self::Sqlite(_) => data_dir.join(BOOKS),
+        };
+        Ok(Sandbox::open(&beside).await?)
     }
 
     /// The newest migration that this release knows.
