@@ -17,7 +17,7 @@ use super::event::Why;
 use crate::client::Client;
 use crate::client::dial::{Address, DialError};
 use crate::client::renewal::{Renewal, Tokens};
-use crate::client::servers::{Servers, around};
+use crate::client::servers::{Servers, around, first};
 use crate::proto::chat::v1::{ChatRequest, ChatResponse};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -146,7 +146,7 @@ impl Open for Remote {
         let token = self.tokens.token();
         let bearer = token.as_ref().map(bearer).transpose()?;
         let (name, tls) = (self.server_name.as_deref(), self.tls.clone());
-        let nodes = Servers::connect(vec![server.clone()], name, tls).await?;
+        let nodes = Servers::connect_for_chat(vec![server.clone()], name, tls).await?;
         let client = Client::new(nodes, bearer, None, std::time::Duration::from_secs(30));
         let request = Request::new(ReceiverStream::new(outgoing));
         let incoming = client.chat().chat(request).await?.into_inner();
@@ -167,8 +167,8 @@ fn bearer(token: &SecretString) -> Result<MetadataValue<Ascii>, OpenError> {
 pub(super) type Found = (Address, mpsc::Sender<ChatRequest>, Opened);
 
 /// Tries everyone once: those that are preferred first, then one's own from a
-/// random one on, whom to avoid last. The error is of the last one tried, and
-/// final when every one was.
+/// random one on, whom to avoid last; beside one that is silent the next. The
+/// error is the last one that came, and final when every one was.
 pub(super) async fn anywhere(
     opener: Arc<dyn Open>,
     prefer: Vec<String>,
@@ -186,19 +186,18 @@ pub(super) async fn anywhere(
         order.extend(fresh);
     }
     order.sort_by_key(|address| avoid.as_ref().is_some_and(|avoid| *avoid == address.to_string()));
-    let mut last = None;
-    let mut all_final = true;
-    for server in order {
+    let opener = &opener;
+    let opens = order.into_iter().map(|server| async move {
         let (frames, outgoing) = mpsc::channel(OUTGOING);
-        match opener.open(&server, outgoing).await {
-            Ok(opened) => return Ok((server, frames, opened)),
-            Err(error) => {
-                all_final &= error.is_final;
-                last = Some(error);
-            }
-        }
-    }
-    match (last, own) {
+        let opened = opener.open(&server, outgoing).await?;
+        Ok((server, frames, opened))
+    });
+    let mut errors: Vec<OpenError> = match first(opens).await {
+        Ok(found) => return Ok(found),
+        Err(errors) => errors,
+    };
+    let all_final = errors.iter().all(|error| error.is_final);
+    match (errors.pop(), own) {
         (Some(error), _) => Err(OpenError { is_final: all_final, ..error }),
         (None, Err(error)) => Err(error),
         (None, Ok(_)) => Err(DialError::Address("there is no server".to_owned()).into()),
