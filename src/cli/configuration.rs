@@ -8,8 +8,11 @@ use secrecy::ExposeSecret;
 use super::args::Global;
 use super::failure::Failure;
 use crate::config::{self, Config, LoadArgs, Loaded, Problems};
+use crate::security::mesh::Mesh;
 use crate::security::{Security, SecurityProblem};
-use crate::store::{datadir, location};
+use crate::store::datadir;
+use crate::store::location::{self, Location};
+use crate::store::sqlite::share::unshareable;
 
 /// Loads it: files, environment, and flags as the last word. `more` are keys
 /// that a command has flags of its own for.
@@ -39,16 +42,27 @@ fn arguments(
     }
 }
 
-/// What `serve` would refuse in what a sound configuration names: files, keys,
-/// the data directory, the engine of the store. Nothing is made or written.
+/// What `serve` would refuse in what a sound configuration names: files, keys, a
+/// cluster's mesh, the data directory, the engine of the store. Nothing is made or written.
 pub fn unfit(config: &Config) -> Vec<SecurityProblem> {
     let dir = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
-    let mut problems = Security::check(config, &dir, SystemTime::now());
+    let now = SystemTime::now();
+    let mut problems = Security::check(config, &dir, now);
+    if config.is_clustered() {
+        problems.extend(Mesh::check(config, &dir, now));
+    }
     if let Err(error) = datadir::look(&dir) {
         problems.push(SecurityProblem::new("data_dir", error));
     }
-    if let Err(error) = location::of(config.store.url.expose_secret(), &dir) {
-        problems.push(SecurityProblem::new("store.url", error));
+    match location::of(config.store.url.expose_secret(), &dir) {
+        Err(error) => problems.push(SecurityProblem::new("store.url", error)),
+        Ok(Location::Sqlite(file)) if config.cluster.shared_file => {
+            // A directory that is not there yet cannot be looked at.
+            if let Ok(Some(reason)) = unshareable(&file) {
+                problems.push(SecurityProblem::new("cluster.shared_file", reason));
+            }
+        }
+        Ok(_) => {}
     }
     problems
 }

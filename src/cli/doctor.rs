@@ -5,6 +5,7 @@
 //! to findings (`checks`), and each has a test.
 
 mod checks;
+mod clustered;
 mod database;
 mod facts;
 mod gather;

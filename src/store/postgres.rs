@@ -15,6 +15,7 @@ pub mod addresses;
 mod chat;
 mod cluster;
 pub mod distribute;
+pub(crate) mod inspect;
 mod known;
 mod ledger;
 mod migrate;

@@ -14,7 +14,7 @@ pub mod location;
 pub mod metrics;
 mod migrate;
 mod payment;
-mod share;
+pub(crate) mod share;
 pub mod writer;
 
 use std::future::Future;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use super::Severity::{Error, Note, Warning};
-use super::facts::{DatabaseFacts, Facts};
+use super::facts::{CertificateFacts, DatabaseFacts, Facts};
 use super::{Finding, Severity};
 use crate::cli::target::NoNode;
 use crate::client::dial::DialError;
@@ -25,9 +25,10 @@ const LONG_AGO: Duration = Duration::from_secs(30 * 24 * 3600);
 
 type Check = fn(&Facts) -> Vec<Finding>;
 
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 16] = [
     configuration,
     super::unusable::check,
+    super::clustered::check,
     data_dir,
     node,
     ports,
@@ -127,7 +128,7 @@ fn ports(facts: &Facts) -> Vec<Finding> {
             "port-in-use",
             Error,
             format!("another process listens on {address}"),
-            "stop it, or choose another: listen.public, listen.admin",
+            "stop it, or choose another: listen.public, listen.admin, listen.mesh",
         )
     };
     facts.ports_in_use.iter().map(each).collect()
@@ -184,7 +185,7 @@ fn tls(error: &TlsError) -> (&'static str, &'static str) {
 
 fn certificate(facts: &Facts) -> Vec<Finding> {
     let Some(certificate) = &facts.certificate else { return Vec::new() };
-    let soon = if certificate.development { SOON_IN_DEVELOPMENT } else { SOON };
+    let soon = soon(certificate);
     let remedy = "renew it; the node takes the new files by itself";
     if facts.now < certificate.not_before {
         return vec![finding(
@@ -206,6 +207,11 @@ fn certificate(facts: &Facts) -> Vec<Finding> {
         )],
         Ok(_) => Vec::new(),
     }
+}
+
+/// How little of a certificate's life is worth a warning.
+pub(super) fn soon(certificate: &CertificateFacts) -> Duration {
+    if certificate.development { SOON_IN_DEVELOPMENT } else { SOON }
 }
 
 fn development_material(facts: &Facts) -> Vec<Finding> {

@@ -1,5 +1,4 @@
-//! Looks into the embedded database, beside a running node and without
-//! changing anything.
+//! Looks into the database, beside running nodes and without changing anything.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -7,8 +6,11 @@ use std::time::{Duration, SystemTime};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
-use super::facts::DatabaseFacts;
+use super::facts::{DatabaseFacts, ServerProblem};
 use crate::clock::micros;
+use crate::store::StoreError;
+use crate::store::postgres::PgSettings;
+use crate::store::postgres::inspect::inspect;
 use crate::store::sqlite::ledger::audit::audit;
 
 /// How long an outcome may be unknown, or a task overdue, before it is told.
@@ -16,6 +18,33 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// How many lines of each sort are told.
 const EACH: usize = 10;
+
+/// Asks a database server.
+pub(super) async fn ask(
+    settings: &PgSettings,
+    newest: i64,
+    now: SystemTime,
+) -> Result<DatabaseFacts, ServerProblem> {
+    let before = micros(now.checked_sub(LONG).unwrap_or(now));
+    match inspect(settings, before).await {
+        Ok(seen) => Ok(DatabaseFacts {
+            writable: true,
+            version: Some((seen.schema, newest)),
+            partitions: seen.partitions,
+            stuck_payments: seen.stuck,
+            overdue_tasks: seen.overdue,
+            ..DatabaseFacts::default()
+        }),
+        Err(error) => {
+            let refused = !matches!(error, StoreError::Unavailable(_));
+            let why = match error {
+                StoreError::Unavailable(why) | StoreError::Version(why) => why,
+                other => other.to_string(),
+            };
+            Err(ServerProblem { refused, why })
+        }
+    }
+}
 
 /// Looks at one database file; `None` when there is none.
 pub(super) async fn look(path: &Path, newest: i64, now: SystemTime) -> Option<DatabaseFacts> {

@@ -26,6 +26,8 @@ pub(super) struct Facts {
     pub(super) dial: Option<Result<(), DialError>>,
     /// The node's certificate, as it was shown or as it lies in its file.
     pub(super) certificate: Option<CertificateFacts>,
+    /// The certificate that a cluster's node shows to others.
+    pub(super) mesh_certificate: Option<CertificateFacts>,
     /// Why the file of the certificate is of no use.
     pub(super) certificate_problem: Option<String>,
     /// Why this release cannot use the data directory.
@@ -52,6 +54,17 @@ pub(super) struct Facts {
     pub(super) audit_problem: Option<String>,
     /// The database, when there is one.
     pub(super) database: Option<DatabaseFacts>,
+    /// Why the database server that the configuration names cannot be used.
+    pub(super) server: Option<ServerProblem>,
+}
+
+/// A database server that a node could not start on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerProblem {
+    /// Whether waiting does not help.
+    pub(super) refused: bool,
+    /// What it says; no word of the URL's password.
+    pub(super) why: String,
 }
 
 /// The data directory.
@@ -81,7 +94,7 @@ pub(super) struct SecretFacts {
     pub(super) mode: u32,
 }
 
-/// The embedded database.
+/// The database, embedded or a server's.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DatabaseFacts {
     /// Why it cannot be looked into at all.

@@ -21,8 +21,9 @@ use crate::cli::target::{NoNode, Target, data_dir, find_node};
 use crate::client::dial;
 use crate::config::Config;
 use crate::config::schema::Profile;
-use crate::store::datadir;
-use crate::store::sqlite::{self, location};
+use crate::store::location::{self, Location};
+use crate::store::postgres::{self, PgSettings};
+use crate::store::{datadir, sqlite};
 
 /// The mark inside certificates that development made.
 const DEVELOPMENT_MARK: &str = "2.25.1238249607";
@@ -40,6 +41,7 @@ pub(super) async fn all(env: &Env) -> Facts {
         ports_in_use: Vec::new(),
         dial: None,
         certificate: None,
+        mesh_certificate: None,
         certificate_problem: None,
         data_dir_problem: None,
         unfit: Vec::new(),
@@ -53,6 +55,7 @@ pub(super) async fn all(env: &Env) -> Facts {
         free_bytes: None,
         audit_problem: None,
         database: None,
+        server: None,
     };
     let config = match loaded {
         Ok(loaded) => Some(loaded.config),
@@ -79,7 +82,9 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
     if matches!(found, Err(NoNode::Absent | NoNode::Stale(_)))
         && let Some(config) = config
     {
-        facts.ports_in_use = ports_in_use([config.listen.public, config.listen.admin]);
+        let mesh = config.is_clustered().then_some(config.listen.mesh);
+        let own = [config.listen.public, config.listen.admin].into_iter().chain(mesh);
+        facts.ports_in_use = ports_in_use(own);
     }
     facts.node = Some(found);
     facts.data_dir = Some(directory(dir));
@@ -110,9 +115,15 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
         let unfit = configuration::unfit(&checked);
         facts.unfit = unfit.into_iter().map(|problem| problem.to_string()).collect();
         facts.audit_problem = audit_problem(dir, &config.telemetry.audit_file);
-        if let Ok(path) = location::file(config.store.url.expose_secret(), dir) {
-            facts.database = database::look(&path, sqlite::newest(), facts.now).await;
+        if config.is_clustered() {
+            let made = [development.join("node.pem"), development.join("node-key.pem")];
+            let named = config.mesh.cert_file.clone().zip(config.mesh.key_file.clone());
+            let [cert, key] = named.map_or(made, |(cert, key)| [cert, key]);
+            // What is missing or torn, the start's own check tells.
+            facts.mesh_certificate = certificate_of(&cert).ok();
+            secrets.extend(key.exists().then_some(key));
         }
+        look_at_store(facts, dir, config).await;
     }
     if let Some(file) = certificate {
         match certificate_of(&file) {
@@ -121,6 +132,27 @@ async fn local(facts: &mut Facts, dir: &Path, config: Option<&Config>, env: &Env
         }
     }
     facts.secrets = secrets.into_iter().map(secret).collect();
+}
+
+/// The database that the configuration names.
+async fn look_at_store(facts: &mut Facts, dir: &Path, config: &Config) {
+    match location::of(config.store.url.expose_secret(), dir) {
+        Ok(Location::Sqlite(path)) => {
+            if config.cluster.shared_file {
+                facts.sandbox_books = path.with_file_name("sandbox.db").is_file();
+            }
+            facts.database = database::look(&path, sqlite::newest(), facts.now).await;
+        }
+        Ok(Location::Postgres) => {
+            let settings = PgSettings::of(&config.store, "doctor", "doctor");
+            match database::ask(&settings, postgres::newest(), facts.now).await {
+                Ok(database) => facts.database = Some(database),
+                Err(problem) => facts.server = Some(problem),
+            }
+        }
+        // The configuration's own check tells.
+        Err(_) => {}
+    }
 }
 
 /// What the node itself shows.
@@ -182,9 +214,8 @@ fn free_bytes(path: &Path) -> Option<u64> {
 }
 
 /// The addresses that cannot be bound because somebody else has them.
-fn ports_in_use(addresses: [SocketAddr; 2]) -> Vec<String> {
+fn ports_in_use(addresses: impl Iterator<Item = SocketAddr>) -> Vec<String> {
     addresses
-        .into_iter()
         .filter(|address| address.port() != 0)
         .filter(|address| {
             std::net::TcpListener::bind(address)
@@ -309,6 +340,6 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = taken.local_addr().expect("bound");
         let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        assert_eq!(ports_in_use([address, free]), [address.to_string()]);
+        assert_eq!(ports_in_use([address, free].into_iter()), [address.to_string()]);
     }
 }

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use super::super::facts::{CertificateFacts, DirFacts, SecretFacts};
+use super::super::facts::{CertificateFacts, DirFacts, SecretFacts, ServerProblem};
 use super::*;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -20,6 +20,11 @@ fn healthy() -> Facts {
             not_before: now - DAY,
             not_after: now + 60 * DAY,
             development: true,
+        }),
+        mesh_certificate: Some(CertificateFacts {
+            not_before: now - DAY,
+            not_after: now + 60 * DAY,
+            development: false,
         }),
         certificate_problem: None,
         data_dir_problem: None,
@@ -41,6 +46,7 @@ fn healthy() -> Facts {
             last_write: Some(now - DAY),
             ..DatabaseFacts::default()
         }),
+        server: None,
     }
 }
 
@@ -72,6 +78,29 @@ fn health_has_no_finding() {
 fn config_invalid() {
     let got = found(|facts| facts.config_problems = vec!["a".into(), "b".into()]);
     assert_eq!(got, [("config-invalid", Error), ("config-invalid", Error)]);
+}
+
+#[test]
+fn a_database_server_that_cannot_be_used() {
+    let why = "connection refused".to_owned();
+    let got = |refused| {
+        let server = Some(ServerProblem { refused, why: why.clone() });
+        found(|facts| facts.server = server)
+    };
+    assert_eq!(got(false), [("database-unreachable", Error)]);
+    assert_eq!(got(true), [("database-refused", Error)]);
+}
+
+#[test]
+fn the_certificate_for_other_nodes() {
+    let now = healthy().now;
+    let got = |not_before, not_after| {
+        let shown = CertificateFacts { not_before, not_after, development: false };
+        found(|facts| facts.mesh_certificate = Some(shown))
+    };
+    assert_eq!(got(now - 9 * DAY, now - DAY), [("mesh-certificate-expired", Error)]);
+    assert_eq!(got(now - 9 * DAY, now + DAY), [("mesh-certificate-expiring", Warning)]);
+    assert_eq!(got(now + DAY, now + 9 * DAY), [("mesh-certificate-not-yet-valid", Error)]);
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(super) async fn run(connection: &mut PgConnection) -> Result<(), StoreError>
 }
 
 /// The newest migration that the database has; 0 for a new one.
-async fn applied(connection: &mut PgConnection) -> Result<i64, StoreError> {
+pub(super) async fn applied(connection: &mut PgConnection) -> Result<i64, StoreError> {
     let migrated: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;

@@ -61,12 +61,8 @@ impl Usage {
     /// Refuses a network file system, and a file that a node has to itself.
     pub(super) fn shared(path: &Path) -> Result<Self, StoreError> {
         let dir = directory(path);
-        if let Some(reason) = filesystem::refused(dir).map_err(|error| unusable(dir, &error))? {
-            return Err(StoreError::Version(format!(
-                "cluster.shared_file: {} is on {reason}; nodes share a file on a local file \
-                 system of one machine, and a database across machines (store.url)",
-                dir.display()
-            )));
+        if let Some(reason) = unshareable(path).map_err(|error| unusable(dir, &error))? {
+            return Err(StoreError::Version(format!("cluster.shared_file: {reason}")));
         }
         let (name, file) = usage_file(path)?;
         match file.try_lock_shared() {
@@ -87,6 +83,18 @@ impl Usage {
             Usage::Open | Usage::Alone { .. } => None,
         }
     }
+}
+
+/// Why nodes cannot share this file, whatever they do; looks only.
+pub(crate) fn unshareable(path: &Path) -> io::Result<Option<String>> {
+    let dir = directory(path);
+    Ok(filesystem::refused(dir)?.map(|reason| {
+        format!(
+            "{} is on {reason}; nodes share a file on a local file system of one machine, and a \
+             database across machines (store.url)",
+            dir.display()
+        )
+    }))
 }
 
 fn usage_file(path: &Path) -> Result<(PathBuf, File), StoreError> {
