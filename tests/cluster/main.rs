@@ -5,6 +5,8 @@
 mod cluster;
 mod deaths;
 mod drains;
+mod frozen;
+mod local;
 mod refusals;
 mod rooms;
 #[allow(dead_code)] // Shared with tests/node, which uses all of it.

@@ -329,6 +329,17 @@ fn commands_go_to_whichever_server_of_the_list_answers() {
     let read = ["chat", "lobby", "--from", "earliest", "--count", "2"];
     assert!(node.ok(&[&read[..], &at].concat()).contains("dua"));
 
+    // One that takes connections and says nothing, as a frozen one does.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent_at = silent.local_addr().expect("bound");
+    let list = format!("{silent_at},{}", node.address("public"));
+    let at = ["--server", list.as_str(), "--ca", ca.as_str(), "--as", "alice"];
+    for _ in 0..4 {
+        let begun = std::time::Instant::now();
+        node.ok(&[&["whoami"][..], &at].concat());
+        assert!(begun.elapsed().as_secs() < 8, "it waited for the silent one");
+    }
+
     let list = format!("{},{}", dead(), dead());
     let none = node.cli(&["whoami", "--server", &list, "--ca", &ca, "--as", "alice"]);
     assert_eq!(none.status.code(), Some(69));

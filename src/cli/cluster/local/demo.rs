@@ -42,6 +42,9 @@ struct Speaker {
     last: Option<u64>,
     /// Whether its loss was told.
     lost: bool,
+    /// Whether its own node sent it away: it does not go back before that has
+    /// ended and come again.
+    sent_away: bool,
 }
 
 impl Speaker {
@@ -103,7 +106,15 @@ impl Demo {
             let _ = chat.join(ROOM, From::Latest).await;
             events.push(told(place, heard).boxed());
             let home = child.name().to_owned();
-            speakers.push(Speaker { name, chat, home, at: None, last: None, lost: false });
+            speakers.push(Speaker {
+                name,
+                chat,
+                home,
+                at: None,
+                last: None,
+                lost: false,
+                sent_away: false,
+            });
         }
         let waiting = BTreeMap::new();
         Ok(Self { speakers, places, events, waiting, said: 0, complete: 0, wrong: 0, until: None })
@@ -141,6 +152,9 @@ impl Demo {
         {
             *there = child.address();
         }
+        if let Some(speaker) = self.speakers.get_mut(place) {
+            speaker.sent_away = false;
+        }
         if child.address().is_none() {
             // Until each has said something more.
             self.until = Some(self.said + u64::try_from(self.speakers.len()).unwrap_or(1));
@@ -154,6 +168,7 @@ impl Demo {
         let home = self.places.lock().ok().and_then(|places| places.get(place).cloned().flatten());
         if let (Some(home), Some(at)) = (home, &speaker.at)
             && *at != speaker.home
+            && !speaker.sent_away
         {
             // An end of the chat is told by its last event.
             let _ = speaker.chat.go(vec![home.to_string()]).await;
@@ -219,6 +234,8 @@ impl Demo {
         let node = node.unwrap_or_else(|| to.to_owned());
         let Some(speaker) = self.speakers.get_mut(who) else { return Ok(()) };
         say(env, "connected", speaker.name, &format!("{how} {node}"))?;
+        // By itself it goes nowhere but home.
+        speaker.sent_away |= speaker.at.is_some() && node != speaker.home;
         speaker.at = Some(node);
         speaker.lost = false;
         self.go_home(who).await;
@@ -304,7 +321,10 @@ impl Demo {
                      {all} once and in order"
                 ),
             ),
-            wrong => ("lost", format!("{wrong} times a message came twice or one was left out")),
+            wrong => (
+                "something_lost",
+                format!("{wrong} times a message came twice or one was left out"),
+            ),
         };
         let json = json!({"type": kind, "said": complete, "text": text});
         env.output.say(&json, || format!("* {text}"))
