@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::network::TlsNetwork;
-use super::kit::{P, World, identity, info, take};
+use super::kit::{World, identity, info, take};
 use super::*;
 use crate::clock;
 use crate::config::Config;
