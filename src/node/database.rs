@@ -10,8 +10,8 @@ use super::StartError;
 use crate::config::Config;
 use crate::payment::provider::sandbox::Sandbox;
 use crate::readiness::Readiness;
-use crate::store::postgres::{self, PgSettings, PgStore};
 use crate::store::location::{self, Location};
+use crate::store::postgres::{self, PgSettings, PgStore};
 use crate::store::sqlite::{self, SqliteStore, StoreMetrics};
 use crate::store::{ClusterStore, Store, StoreError};
 
