@@ -35,7 +35,7 @@ use crate::security::Security;
 use crate::security::mesh::Mesh;
 use crate::server::bind::Listener;
 use crate::store::datadir::DataDir;
-use crate::store::sqlite::location;
+use crate::store::location;
 use crate::telemetry::{self, Instance, Telemetry};
 
 use self::database::Database;
@@ -95,9 +95,7 @@ impl Node {
         let public = Listener::bind("listen.public", config.listen.public).await;
         let admin = Listener::bind("listen.admin", config.listen.admin).await;
         let mut refused = Refused::default();
-        if !config.store.is_postgres() {
-            refused.take(location::file(config.store.url.expose_secret(), dir.path()));
-        }
+        refused.take(location::of(config.store.url.expose_secret(), dir.path()));
         let security = refused.take(security);
         let (public, admin) = (refused.take(public), refused.take(admin));
         let mesh = match &security {
@@ -113,11 +111,7 @@ impl Node {
         // Last: a database may be migrated, which only a node that starts does.
         let incarnation = chance::uuid().to_string();
         let database = Database::open(&config, dir.path(), &incarnation, &mut registry).await?;
-        let sandbox = match database.postgres() {
-            // What one node charged, another must find.
-            Some(store) => Sandbox::open_shared(store).await?,
-            None => Sandbox::open(&dir.path().join("sandbox.db")).await?,
-        };
+        let sandbox = database.sandbox(dir.path()).await?;
         let readiness = Readiness::new();
         database.watch_readiness(&readiness);
         Ok(Bound {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use rand::seq::SliceRandom as _;
-
 use super::session::Session;
+use crate::chance;
 use crate::refusal::Refusal;
 
 /// Every open session.
@@ -52,8 +51,8 @@ impl Sessions {
         self.lock().hints = hints.into();
         let mut sessions = self.all();
         sessions.retain(|session| !session.has_moved());
-        let (picked, _) = sessions.partial_shuffle(&mut rand::rng(), count);
-        picked.iter().filter(|session| session.tell_move(hints, jitter)).count()
+        chance::shuffle(&mut sessions);
+        sessions.iter().take(count).filter(|session| session.tell_move(hints, jitter)).count()
     }
 
     /// Ends all; returns how many there were.

@@ -39,6 +39,7 @@ mod metrics;
 pub mod network;
 mod outbox;
 mod peer;
+mod peers;
 mod relay;
 mod serve;
 mod status;
@@ -58,17 +59,18 @@ pub use self::metrics::LinkMetrics;
 pub use self::serve::{Answering, LinkRoute, serve};
 pub use self::status::LinkStatus;
 
+pub(super) use self::asking::Outgoing;
 use self::interest::Interest;
 use self::peer::Peer;
+use self::peers::{draining, position};
 use self::wire::Encoded;
 use super::directory::Directory;
-pub(super) use self::asking::Outgoing;
 use super::router::{Router, letters};
-use crate::chat::peers::{Delivery, Position};
-use crate::chat::{Job, Partitions, Peers};
+use crate::chat::Partitions;
+use crate::chat::peers::Position;
 use crate::config::schema;
 use crate::proto::cluster::v1 as pb;
-use crate::store::chat::{PartitionState, RoomId};
+use crate::store::chat::PartitionState;
 use crate::store::cluster::{ClusterStore, NodeInfo};
 use crate::{drain, task};
 use network::Network;
@@ -314,55 +316,6 @@ impl Drop for Links {
 async fn end(shared: Arc<Shared>, mut drain: drain::Watch) {
     drain.forced().await;
     shared.end();
-}
-
-fn draining() -> Encoded {
-    Encoded::request(pb::request_frame::Frame::Draining(pb::Draining {}))
-}
-
-fn position(position: &Position) -> pb::Position {
-    pb::Position {
-        partition: position.partition.into(),
-        epoch: position.epoch,
-        commit_no: position.commit_no,
-    }
-}
-
-impl Peers for Links {
-    fn submit(&self, partition: u16, job: Job) {
-        self.shared.router.submit(&self.shared, partition, job);
-    }
-
-    fn waits(&self, partition: u16) -> bool {
-        self.shared.router.waits(partition)
-    }
-
-    fn follow(&self, partition: u16, room: &RoomId) {
-        if let Some(link) = self.shared.link_to_owner(partition) {
-            link.outbox().interest(partition, room, true);
-        }
-    }
-
-    fn unfollow(&self, partition: u16, room: &RoomId) {
-        if let Some(link) = self.shared.link_to_owner(partition) {
-            link.outbox().interest(partition, room, false);
-        }
-    }
-
-    fn is_followed(&self) -> bool {
-        self.shared.interest.is_any()
-    }
-
-    fn appended(&self, delivery: &Delivery) {
-        self.shared.interest.appended(delivery, &self.shared.metrics);
-    }
-
-    fn lost(&self, partition: u16, epoch: u64) {
-        self.shared.directory.unsettle(partition, epoch);
-        // What became of the append is not known: who follows reads the store.
-        self.shared.let_go(partition);
-        self.shared.events.tell(LinkEvent::Lost { partition, epoch });
-    }
 }
 
 impl Shared {

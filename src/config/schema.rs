@@ -285,8 +285,8 @@ pub struct Traffic {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// `sqlite:` for `simpul.db` in the data directory, `sqlite:PATH`, or one or
-    /// several PostgreSQL URLs.
+    /// `sqlite:` for `simpul.db` in the data directory, or `sqlite:PATH`; or
+    /// PostgreSQL, one or several `postgres://USER:PASSWORD@HOST/DATABASE`.
     pub url: SecretString,
     /// Connections for reading, of the SQLite engine.
     pub readers: u32,

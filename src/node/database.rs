@@ -1,6 +1,6 @@
 //! The node's database, whichever engine it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
@@ -8,9 +8,11 @@ use secrecy::ExposeSecret;
 
 use super::StartError;
 use crate::config::Config;
+use crate::payment::provider::sandbox::Sandbox;
 use crate::readiness::Readiness;
+use crate::store::location::{self, Location};
 use crate::store::postgres::{self, PgSettings, PgStore};
-use crate::store::sqlite::{self, SqliteStore, StoreMetrics, location};
+use crate::store::sqlite::{self, SqliteStore, StoreMetrics};
 use crate::store::{ClusterStore, Store, StoreError};
 
 /// An open database. Cheap to clone.
@@ -18,6 +20,8 @@ use crate::store::{ClusterStore, Store, StoreError};
 pub(super) enum Database {
     /// One node's own file.
     Sqlite(SqliteStore),
+    /// A file that nodes of this machine share.
+    Shared(SqliteStore, PathBuf),
     /// Shared by the nodes of a cluster.
     Postgres(PgStore),
 }
@@ -31,27 +35,43 @@ impl Database {
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let settings = &config.store;
-        if settings.is_postgres() {
-            let store = PgStore::open(PgSettings {
-                url: settings.url.clone(),
-                node: config.node.id.clone().unwrap_or_default(),
-                incarnation: incarnation.to_owned(),
-                connections: settings.connections,
-                connect_timeout: settings.connect_timeout,
-                statement_timeout: settings.statement_timeout,
-            });
-            return Ok(Self::Postgres(store.await?));
-        }
-        let file = location::file(settings.url.expose_secret(), data_dir)?;
+        let file = match location::of(settings.url.expose_secret(), data_dir)? {
+            Location::Postgres => {
+                let store = PgStore::open(PgSettings {
+                    url: settings.url.clone(),
+                    node: config.node.id.clone().unwrap_or_default(),
+                    incarnation: incarnation.to_owned(),
+                    connections: settings.connections,
+                    connect_timeout: settings.connect_timeout,
+                    statement_timeout: settings.statement_timeout,
+                });
+                return Ok(Self::Postgres(store.await?));
+            }
+            Location::Sqlite(file) => file,
+        };
         let metrics = StoreMetrics::register(registry);
-        let store = SqliteStore::open_with(&file, settings.readers, metrics).await?;
-        Ok(Self::Sqlite(store))
+        Ok(if config.cluster.shared_file {
+            let store = SqliteStore::open_shared(&file, settings.readers, metrics).await?;
+            Self::Shared(store, file)
+        } else {
+            Self::Sqlite(SqliteStore::open_alone(&file, settings.readers, metrics).await?)
+        })
+    }
+
+    /// The books of the sandbox, which are a remote provider's: what one node
+    /// charged, another finds.
+    pub(super) async fn sandbox(&self, data_dir: &Path) -> Result<Sandbox, StoreError> {
+        match self {
+            Self::Sqlite(_) => Sandbox::open(&data_dir.join("sandbox.db")).await,
+            Self::Shared(_, file) => Sandbox::open(&file.with_file_name("sandbox.db")).await,
+            Self::Postgres(store) => Sandbox::open_shared(store).await,
+        }
     }
 
     /// Everything that services keep.
     pub(super) fn store(&self) -> Arc<dyn Store> {
         match self {
-            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Sqlite(store) | Self::Shared(store, _) => Arc::new(store.clone()),
             Self::Postgres(store) => Arc::new(store.clone()),
         }
     }
@@ -60,22 +80,15 @@ impl Database {
     pub(super) fn cluster(&self) -> Option<Arc<dyn ClusterStore>> {
         match self {
             Self::Sqlite(_) => None,
+            Self::Shared(store, _) => Some(Arc::new(store.clone())),
             Self::Postgres(store) => Some(Arc::new(store.clone())),
-        }
-    }
-
-    /// The shared engine, if it is that.
-    pub(super) fn postgres(&self) -> Option<&PgStore> {
-        match self {
-            Self::Sqlite(_) => None,
-            Self::Postgres(store) => Some(store),
         }
     }
 
     /// The newest migration that this release knows.
     pub(super) fn newest_schema(&self) -> u32 {
         let newest = match self {
-            Self::Sqlite(_) => sqlite::newest(),
+            Self::Sqlite(_) | Self::Shared(..) => sqlite::newest(),
             Self::Postgres(_) => postgres::newest(),
         };
         u32::try_from(newest).unwrap_or(u32::MAX)
@@ -84,7 +97,7 @@ impl Database {
     /// Makes the node not ready while the database cannot be used.
     pub(super) fn watch_readiness(&self, readiness: &Readiness) {
         match self {
-            Self::Sqlite(store) => store.watch_readiness(readiness),
+            Self::Sqlite(store) | Self::Shared(store, _) => store.watch_readiness(readiness),
             Self::Postgres(store) => store.watch_readiness(readiness),
         }
     }
@@ -92,7 +105,7 @@ impl Database {
     /// A newer timeline of the database was seen.
     pub(super) fn saw_timeline(&self, timeline: u64) {
         match self {
-            Self::Sqlite(_) => {}
+            Self::Sqlite(_) | Self::Shared(..) => {}
             Self::Postgres(store) => store.saw_timeline(timeline),
         }
     }
@@ -100,7 +113,7 @@ impl Database {
     /// Writes what is left and closes.
     pub(super) async fn close(&self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.close().await,
+            Self::Sqlite(store) | Self::Shared(store, _) => store.close().await,
             Self::Postgres(store) => {
                 store.close().await;
                 Ok(())

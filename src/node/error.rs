@@ -5,7 +5,7 @@ use crate::security::SecurityProblem;
 use crate::server::bind::BindError;
 use crate::store::StoreError;
 use crate::store::datadir::DataDirError;
-use crate::store::sqlite::location::LocationError;
+use crate::store::location::LocationError;
 use crate::telemetry::TelemetryError;
 
 /// Why a node does not start.

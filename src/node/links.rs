@@ -5,32 +5,21 @@
 //! the handshake.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tower::Layer;
 
 use super::services::{contracts, principal};
 use super::tls::MeshTls;
 use super::{Bound, StartError};
-use crate::cluster::link::{self, Links};
+use crate::cluster::link::Links;
 use crate::drain::Watch;
 use crate::proto::cluster::v1::link_service_server;
-use crate::server::accept::{self, Flow, Limits};
+use crate::server::accept::{self, Limits};
 use crate::server::metrics;
 use crate::server::routes::Routes;
 use crate::server::stack::Layers;
 use crate::traffic::methods::Methods;
 use crate::{task, telemetry};
-
-/// Links live as long as the nodes at their ends.
-const AGE: Duration = Duration::from_secs(365 * 86_400);
-
-const FLOW: Flow = Flow {
-    stream_window: link::STREAM_WINDOW,
-    connection_window: link::CONNECTION_WINDOW,
-    max_frame: link::MAX_FRAME,
-    send_buffer: link::SEND_BUFFER,
-};
 
 /// Serves links until the drain begins; what is open then goes on to its end.
 pub(super) fn serve(
@@ -48,13 +37,7 @@ pub(super) fn serve(
     let security = bound.security.clone();
     let authorize = tower::layer::layer_fn(|routes| security.authorize_layer().layer(routes));
     let stack = layers.around(&security.authenticate_layer(), &authorize, routes);
-    let limits = Limits {
-        age: AGE,
-        keepalive_interval: link::KEEPALIVE,
-        keepalive_timeout: link::KEEPALIVE,
-        flow: FLOW,
-        ..Limits::from(traffic)
-    };
+    let limits = Limits::mesh(traffic);
     let tls = Arc::new(MeshTls(end.security.clone()));
     let counted = metrics::Metrics::default();
     let serving = accept::serve(listener, tls, limits, stack, counted, drain.clone());

@@ -64,7 +64,8 @@ impl Notifier for Histories {
             self.here.touched(account);
         }
         if let Some(links) = &self.elsewhere {
-            let names: Vec<String> = accounts.iter().map(|account| account.as_str().to_owned()).collect();
+            let names: Vec<String> =
+                accounts.iter().map(|account| account.as_str().to_owned()).collect();
             links.touched(&names, &[payment.as_bytes().to_vec()]);
         }
     }

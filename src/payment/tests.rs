@@ -3,6 +3,7 @@
 
 mod crashes;
 mod kit;
+mod nodes;
 mod rights;
 mod stories;
 mod unheard;

@@ -30,8 +30,8 @@ use self::verify::{Accepting, Dialing, Vouching};
 use super::connection::PeerCertificate;
 use super::material::Authorities;
 use super::reload::{Metrics, Reloader, Source, What};
-use super::spiffe::Patterns;
 pub use super::spiffe::NodeName;
+use super::spiffe::Patterns;
 use super::trust::{BundleRules, PeerChain, PeerError};
 use super::{Security, SecurityProblem, development, tls};
 use crate::clock::Clock;
@@ -230,6 +230,29 @@ pub fn node_of(principal: &Principal) -> Option<NodeName> {
         ANY => NodeName::Any,
         id => NodeName::One(id.into()),
     })
+}
+
+/// What TLS found wrong, somewhere below an error; `None` when it was not TLS.
+/// Says whom a certificate should have named, or what the other side's alert is.
+pub fn refusal_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut below = Some(error);
+    while let Some(error) = below {
+        // An io::Error's source is that of what it holds, not what it holds.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = error
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| held.and_then(|held| held.downcast_ref::<rustls::Error>()));
+        if let Some(tls) = tls {
+            return Some(match tls {
+                rustls::Error::InvalidCertificate(rustls::CertificateError::Other(why)) => {
+                    why.0.to_string()
+                }
+                other => other.to_string(),
+            });
+        }
+        below = error.source();
+    }
+    None
 }
 
 fn trust_domain(config: &Config) -> &TrustDomain {

@@ -91,7 +91,8 @@ pub(super) fn load(
     let delegation = delegation(config, bindings.clone(), &mut problems);
     let provider = tls::provider();
     let metrics = Metrics::register(registry);
-    let mut reloader = Reloader::new(bindings.clone(), production, provider.clone(), metrics.clone());
+    let mut reloader =
+        Reloader::new(bindings.clone(), production, provider.clone(), metrics.clone());
     let development = own_material(config, data_dir, clock.as_ref(), &mut problems);
     add_sources(config, data_dir, development.is_some(), &mut reloader, &mut problems);
     problems.0.extend(reloader.load(clock.now()));

@@ -61,9 +61,7 @@ impl PeerChain {
     }
 
     /// The holder's certificate, and those that lead to an authority.
-    pub(super) fn parts(
-        &self,
-    ) -> Option<(&CertificateDer<'static>, &[CertificateDer<'static>])> {
+    pub(super) fn parts(&self) -> Option<(&CertificateDer<'static>, &[CertificateDer<'static>])> {
         self.0.split_first()
     }
 }
@@ -168,7 +166,11 @@ pub(super) fn end_of(
     now: SystemTime,
 ) -> Result<SystemTime, PeerError> {
     let facts = Facts::of(leaf).map_err(|_| IdentityError::Certificate)?;
-    if now > facts.not_after { Err(PeerError::Expired) } else { Ok(end(&facts, intermediates, now)) }
+    if now > facts.not_after {
+        Err(PeerError::Expired)
+    } else {
+        Ok(end(&facts, intermediates, now))
+    }
 }
 
 /// When the chain ends: with its leaf, or with an intermediate before it. One

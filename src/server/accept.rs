@@ -24,6 +24,7 @@ use super::bind::Listener;
 use super::connection::Life;
 use super::metrics::{Counted, Metrics};
 use super::tls::TlsSource;
+use crate::cluster::link;
 use crate::config::schema::Traffic;
 use crate::cut::Executor;
 use crate::{drain, task};
@@ -71,32 +72,30 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// How long a ping may stay unanswered.
     pub keepalive_timeout: Duration,
-    /// HTTP/2's windows and bounds.
-    pub flow: Flow,
+    /// How much may be on its way.
+    pub windows: Windows,
 }
 
-/// How much may be on its way on a connection, bytes.
+/// How much of a connection may be on its way, bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Flow {
-    /// Unread, of one stream.
-    pub stream_window: u32,
-    /// Unread, of all streams.
-    pub connection_window: u32,
-    /// In one frame that is taken.
-    pub max_frame: u32,
-    /// Waiting to be sent, of one stream.
+pub struct Windows {
+    /// Of one stream, unread.
+    pub stream: u32,
+    /// Of all streams, unread.
+    pub connection: u32,
+    /// The largest frame that is taken.
+    pub frame: u32,
+    /// What HTTP/2 may hold of one response.
     pub send_buffer: usize,
 }
 
-impl Flow {
-    /// For clients: many connections, small messages.
-    pub const CLIENTS: Self = Self {
-        stream_window: STREAM_WINDOW,
-        connection_window: CONNECTION_WINDOW,
-        max_frame: MAX_FRAME,
-        send_buffer: SEND_BUFFER,
-    };
-}
+/// Those of clients.
+const CLIENTS: Windows = Windows {
+    stream: STREAM_WINDOW,
+    connection: CONNECTION_WINDOW,
+    frame: MAX_FRAME,
+    send_buffer: SEND_BUFFER,
+};
 
 impl From<&Traffic> for Limits {
     fn from(traffic: &Traffic) -> Self {
@@ -110,21 +109,39 @@ impl From<&Traffic> for Limits {
             age_grace: traffic.connection_age_grace.min(FOR_EVER),
             keepalive_interval: traffic.keepalive_interval,
             keepalive_timeout: traffic.keepalive_timeout,
-            flow: Flow::CLIENTS,
+            windows: CLIENTS,
         }
     }
 }
 
 impl Limits {
+    /// Of the mesh listener: links live as long as both nodes, carry bursts, and
+    /// a cut one must be noticed soon.
+    pub fn mesh(traffic: &Traffic) -> Self {
+        Self {
+            age: FOR_EVER,
+            age_grace: FOR_EVER,
+            keepalive_interval: link::KEEPALIVE,
+            keepalive_timeout: link::KEEPALIVE,
+            windows: Windows {
+                stream: link::STREAM_WINDOW,
+                connection: link::CONNECTION_WINDOW,
+                frame: link::MAX_FRAME,
+                send_buffer: link::SEND_BUFFER,
+            },
+            ..Self::from(traffic)
+        }
+    }
+
     /// h2's own limits on streams that a client opens and resets stay on.
     fn http(&self) -> http2::Builder<Executor> {
         let mut http = http2::Builder::new(Executor);
         http.timer(TokioTimer::new())
             .auto_date_header(false)
-            .initial_stream_window_size(self.flow.stream_window)
-            .initial_connection_window_size(self.flow.connection_window)
-            .max_frame_size(self.flow.max_frame)
-            .max_send_buf_size(self.flow.send_buffer)
+            .initial_stream_window_size(self.windows.stream)
+            .initial_connection_window_size(self.windows.connection)
+            .max_frame_size(self.windows.frame)
+            .max_send_buf_size(self.windows.send_buffer)
             .max_concurrent_streams(self.streams)
             // The layers refuse what is over the bound, with a reason; what is
             // twice as large does not get so far.

@@ -120,6 +120,11 @@ impl SqliteStore {
         Ok(Self { writer, readers, usage: Arc::new(usage) })
     }
 
+    /// Whether several nodes share the file.
+    pub fn is_shared(&self) -> bool {
+        self.usage.nodes().is_some()
+    }
+
     /// Whether writing works: false from a failed commit until a write
     /// succeeded on a reopened database.
     pub fn health(&self) -> watch::Receiver<bool> {

@@ -65,7 +65,8 @@ async fn connect(url: &str) -> PgConnection {
 /// Nodes that share a database.
 #[derive(Debug)]
 pub struct Cluster {
-    pub database: Database,
+    /// `None` where the nodes share a file.
+    pub database: Option<Database>,
     pub nodes: Vec<Node>,
     pub dirs: TempDir,
 }
@@ -78,7 +79,7 @@ impl Cluster {
     }
 
     pub async fn start_with(test: &str, nodes: usize, env: &[(&str, &str)]) -> Option<Self> {
-        let database = Database::new(test).await?;
+        let database = Some(Database::new(test).await?);
         let dirs = tempfile::tempdir().expect("a directory");
         let mut cluster = Self { database, nodes: Vec::new(), dirs };
         for _ in 0..nodes {
@@ -86,6 +87,17 @@ impl Cluster {
         }
         cluster.spread().await;
         Some(cluster)
+    }
+
+    /// Starts so many over one SQLite file, with nothing installed.
+    pub async fn start_on_a_file(nodes: usize) -> Self {
+        let dirs = tempfile::tempdir().expect("a directory");
+        let mut cluster = Self { database: None, nodes: Vec::new(), dirs };
+        for _ in 0..nodes {
+            cluster.add(&[("SIMPUL_CLUSTER__SHARED_FILE", "true")]);
+        }
+        cluster.spread().await;
+        cluster
     }
 
     /// Starts one more node.
@@ -111,7 +123,11 @@ impl Cluster {
 
     /// What a node's environment adds.
     pub fn env<'a>(&'a self, id: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-        let url: &'a str = Box::leak(self.database.url().into_boxed_str());
+        let url = match &self.database {
+            Some(database) => database.url(),
+            None => format!("sqlite:{}", self.dirs.path().join("shared.db").display()),
+        };
+        let url: &'a str = Box::leak(url.into_boxed_str());
         let id: &'a str = Box::leak(id.to_owned().into_boxed_str());
         let mut env = vec![
             ("SIMPUL_STORE__URL", url),
@@ -168,7 +184,9 @@ impl Cluster {
     /// Ends the nodes and drops the database.
     pub async fn end(mut self) {
         self.nodes.clear();
-        self.database.drop().await;
+        if let Some(database) = &self.database {
+            database.drop().await;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use simpul::cli::connect;
+use simpul::client::dial as connect;
 use tokio::io::AsyncReadExt;
 
 use crate::cluster::Cluster;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use simpul::store::sqlite::SqliteStore;
 
 use self::books::{FileBooks, PostgresBooks};
-use self::server::Postgres;
+use self::server::{Citus, Postgres};
 
 /// The embedded engine, in a directory of its own.
 struct Sqlite(tempfile::TempDir);
@@ -178,6 +178,7 @@ promised_by!(sqlite, Sqlite: ledger payment chat writer cluster);
 promised_by!(sqlite_books, FileBooks: books);
 promised_by!(shared_file, SharedFile: ledger payment chat writer cluster);
 promised_by!(postgres, Postgres: ledger payment chat writer cluster);
+promised_by!(citus, Citus: ledger payment chat writer cluster);
 promised_by!(postgres_books, PostgresBooks: books);
 #[cfg(feature = "fault")]
 promised_by!(memory, Memory: chat cluster);

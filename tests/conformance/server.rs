@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod citus;
 mod refusals;
 mod sessions;
 
@@ -15,6 +16,8 @@ use simpul::store::postgres::{PgSettings, PgStore};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use uuid::Uuid;
+
+pub(crate) use self::citus::Citus;
 
 /// A database of its own, dropped with it.
 pub(crate) struct Postgres {
@@ -30,8 +33,13 @@ impl Postgres {
 
     /// As [`new`](Self::new), with more said to CREATE DATABASE.
     pub(crate) fn with(options: &str) -> Option<Self> {
-        let Ok(server) = std::env::var("SIMPUL_TEST_POSTGRES_URL") else {
-            println!("NOT RUN: SIMPUL_TEST_POSTGRES_URL names no PostgreSQL server");
+        Self::on("SIMPUL_TEST_POSTGRES_URL", "PostgreSQL server", options)
+    }
+
+    /// On the server that the variable names.
+    fn on(variable: &str, what: &str, options: &str) -> Option<Self> {
+        let Ok(server) = std::env::var(variable) else {
+            println!("NOT RUN: {variable} names no {what}");
             return None;
         };
         let fixture = Self { server, database: format!("simpul_{}", Uuid::now_v7().simple()) };
@@ -42,7 +50,16 @@ impl Postgres {
     /// Runs a statement on the server's own database, to its end, also where
     /// nothing can be awaited.
     pub(crate) fn on_server(&self, sql: String) {
-        let options: PgConnectOptions = self.server.parse().expect("a URL");
+        Self::run(&self.server, sql);
+    }
+
+    /// As [`on_server`](Self::on_server), on the case's database.
+    pub(crate) fn in_database(&self, sql: String) {
+        Self::run(&self.url(""), sql);
+    }
+
+    fn run(url: &str, sql: String) {
+        let options: PgConnectOptions = url.parse().expect("a URL");
         let running = async move {
             let mut connection = options.connect().await.expect("connected");
             sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("done");

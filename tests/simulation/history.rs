@@ -75,6 +75,36 @@ impl History {
         (open.len(), read)
     }
 
+    /// Whether half of what was acknowledged since `from` was seen within `soon`
+    /// of that, by each reader in each room.
+    pub(crate) fn is_prompt(&self, from: Duration, soon: Duration) -> Result<(), String> {
+        let lines = self.0.lock().expect("whole");
+        let mut acknowledged = BTreeMap::new();
+        let mut delays: BTreeMap<(&str, &str), Vec<Duration>> = BTreeMap::new();
+        for (at, _, what) in lines.iter() {
+            if let Ok(Fact::Acknowledged { id, .. }) = what
+                && *at >= from
+            {
+                acknowledged.insert(id.as_str(), *at);
+            }
+        }
+        for (at, who, what) in lines.iter() {
+            if let Ok(Fact::Saw { room, id, .. }) = what
+                && let Some(then) = acknowledged.get(id.as_str())
+            {
+                delays.entry((who, room)).or_default().push(at.saturating_sub(*then));
+            }
+        }
+        for ((who, room), mut delays) in delays {
+            delays.sort_unstable();
+            let median = delays[delays.len() / 2];
+            if median > soon {
+                return Err(format!("{who} sees {room} {median:?} late, {} times", delays.len()));
+            }
+        }
+        Ok(())
+    }
+
     /// Everything that is wrong with it; `log` is what stands in the end, and
     /// `readers` read every room of it from its beginning to its end.
     pub(crate) fn judge(&self, log: &[Standing], readers: &[String]) -> Vec<String> {

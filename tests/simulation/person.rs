@@ -21,6 +21,9 @@ use turmoil::net::TcpStream;
 use crate::history::{Fact, History};
 use crate::network::{PUBLIC, WHO};
 
+/// What each says when all has been well for long.
+pub(crate) const AFTERWARDS: usize = 8;
+
 /// Who it is and what it does.
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
@@ -31,6 +34,8 @@ pub(crate) struct Person {
     pub(crate) says: Vec<(Duration, String)>,
     pub(crate) history: History,
     pub(crate) begin: Arc<AtomicBool>,
+    /// Raised when all has been well for long.
+    pub(crate) late: Arc<AtomicBool>,
     pub(crate) end: Arc<AtomicBool>,
 }
 
@@ -110,10 +115,19 @@ impl Person {
 
     async fn talk(&self, chat: &Chat, events: &mut Events) -> turmoil::Result {
         let began = Instant::now();
-        let mut says = self.says.iter().enumerate();
+        let mut says = self.says.iter().cloned().enumerate();
         let mut next = says.next();
+        let mut afterwards = 0..AFTERWARDS;
         while !self.end.load(Ordering::Relaxed) {
-            let due = next.map_or(Duration::MAX / 4, |(_, (after, _))| *after);
+            if next.is_none()
+                && self.late.load(Ordering::Relaxed)
+                && let Some(number) = afterwards.next()
+            {
+                let room = &self.rooms[number % self.rooms.len()];
+                let after = began.elapsed() + chance_of(200);
+                next = Some((self.says.len() + number, (after, room.clone())));
+            }
+            let due = next.as_ref().map_or(Duration::MAX / 4, |(_, (after, _))| *after);
             let due = began + due.min(Duration::from_secs(3_600));
             tokio::select! {
                 biased;
@@ -122,12 +136,12 @@ impl Person {
                     None => return Err("the chat ended".into()),
                 },
                 () = sleep_until(due), if next.is_some() => {
-                    if let Some((number, (_, room))) = next {
+                    if let Some((number, (_, room))) = next.take() {
                         let body = format!("{} says {number}", self.name);
                         let id = format!("{}-{}", self.name, number + 1);
                         let said = Fact::Said { room: room.clone(), id, body: body.clone() };
                         self.fact(said);
-                        chat.send(room, body, 0).await?;
+                        chat.send(&room, body, 0).await?;
                     }
                     next = says.next();
                 }
@@ -154,6 +168,11 @@ impl Person {
             other => self.history.note(self.now(), &self.name, told(&other)),
         }
     }
+}
+
+/// Up to so many milliseconds.
+fn chance_of(millis: u64) -> Duration {
+    Duration::from_millis(millis).mul_f64(chance::unit())
 }
 
 /// For the trace: what is the same each time.

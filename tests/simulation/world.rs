@@ -26,6 +26,14 @@ const SAYS: usize = 14;
 /// By then everybody must have everything, after all has been well again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// So long after the last trouble everything is as usual again.
+const CALM: Duration = Duration::from_secs(7);
+/// So long is said something then.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+/// Then what is acknowledged is seen by everybody within this time: over links,
+/// and not by looks into the store.
+const PROMPT: Duration = Duration::from_millis(100);
+
 /// What became of a seed.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -71,6 +79,7 @@ fn story(seed: u64) -> Outcome {
     let database = Database::new();
     let history = History::default();
     let (begin, end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let late = Arc::new(AtomicBool::new(false));
     let names: Vec<String> = (0..NODES).map(|node| format!("n{node}")).collect();
     let people: Vec<String> = (0..PEOPLE).map(|person| format!("p{person}")).collect();
     let mut stores = Vec::new();
@@ -102,6 +111,7 @@ fn story(seed: u64) -> Outcome {
             says,
             history: history.clone(),
             begin: begin.clone(),
+            late: late.clone(),
             end: end.clone(),
         };
         sim.client(name.as_str(), person.live());
@@ -111,7 +121,7 @@ fn story(seed: u64) -> Outcome {
         problems.push(error);
     }
     if problems.is_empty() {
-        problems.extend(settle(&mut sim, &history, &database, &people).err());
+        problems.extend(settle(&mut sim, &history, &database, &people, &late).err());
     }
     end.store(true, Ordering::Relaxed);
     problems.extend(history.judge(&log(&database), &people));
@@ -151,6 +161,7 @@ fn settle(
     history: &History,
     database: &Database,
     people: &[String],
+    late: &AtomicBool,
 ) -> Result<(), String> {
     let healed = sim.elapsed();
     loop {
@@ -170,9 +181,10 @@ fn settle(
             })
         });
         let behind = behind.count();
-        let all_said = since > Duration::from_secs(2);
+        late.store(since > CALM, Ordering::Relaxed);
+        let all_said = since > CALM + AFTERWARDS;
         if all_said && open == 0 && behind == 0 {
-            return Ok(());
+            return history.is_prompt(healed + CALM, PROMPT);
         }
         if since > PATIENCE {
             return Err(format!(
@@ -186,15 +198,15 @@ fn settle(
 fn log(database: &Database) -> Vec<Standing> {
     let entries = database.log().into_iter();
     let standing = |entry: store::chat::Entry| {
-        let is_text = entry.kind == EntryKind::Text;
-        let body =
-            if is_text { String::from_utf8_lossy(&entry.body).into_owned() } else { String::new() };
-        Standing {
-            room: entry.room.to_string(),
-            seq: entry.seq,
-            id: entry.client_message_id.to_string(),
-            body,
-        }
+        // People are shown what others said, and of the rest only its place.
+        let (id, body) = match entry.kind {
+            EntryKind::Text => {
+                let body = String::from_utf8_lossy(&entry.body).into_owned();
+                (entry.client_message_id.to_string(), body)
+            }
+            _ => Default::default(),
+        };
+        Standing { room: entry.room.to_string(), seq: entry.seq, id, body }
     };
     entries.map(standing).collect()
 }

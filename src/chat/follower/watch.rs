@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::catch_up::{self, Head};
 use crate::chat::owner::{Shared, micros, now};
+use crate::fault::{self, Plant};
 use crate::store::chat::PartitionState;
 use crate::task;
 
@@ -22,7 +23,8 @@ pub(crate) fn observed(shared: &Arc<Shared>, rows: &[PartitionState], began: Dur
     shared.view.confirm(rows, began);
     for row in rows {
         let cell = shared.follower.cell(row.partition);
-        if cell.show(&mut cell.lock(), row.commit_no, began) {
+        let doubted = cell.show(&mut cell.lock(), row.commit_no, began);
+        if doubted && !fault::planted(Plant::NoResync) {
             task::spawn("heads", poll(shared.clone(), row.partition));
         }
     }

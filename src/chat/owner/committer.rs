@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
@@ -22,7 +22,9 @@ use crate::readiness::{Guard, Readiness};
 use crate::refusal::Refusal;
 use crate::store::StoreError;
 use crate::store::chat::Appended;
-use crate::{backoff, clock};
+use crate::clock::{self, Clock};
+use crate::fault::{self, Plant};
+use crate::{backoff, chance};
 
 /// How long groups are looked up after one was refused: who sends again what
 /// was sent, after a lost connection say, does so many times.
@@ -213,7 +215,7 @@ impl Committer {
     /// Gives the jobs back when the store must be asked for their keys first;
     /// nothing of them was kept then, and nobody was answered.
     async fn attempt(&mut self, jobs: Vec<Job>, look_up: bool) -> Option<Vec<Job>> {
-        self.committed_at = clock::micros(SystemTime::now()).max(self.committed_at);
+        self.committed_at = clock::micros(clock::System.now()).max(self.committed_at);
         let shared = self.shared.clone();
         let mut batch = Batch::new(self.limits, self.committed_at, &shared.budget);
         let jobs = prepare(&shared, &mut batch, jobs, look_up).await;
@@ -251,6 +253,8 @@ impl Committer {
                 finish::finish(&shared, batch, &commits);
             }
             Err(StoreError::Conflict(_)) if !look_up => return Some(batch.into_jobs()),
+            // Acknowledged before, whatever has become of it.
+            Err(_) if fault::planted(Plant::AckFirst) => finish::finish(&shared, batch, &[]),
             Err(error) => {
                 tracing::error!(%error, entries, "an append failed; its outcome is not known");
                 self.unknown(batch, &appends, &Refusal::from(error)).await;
@@ -317,7 +321,7 @@ impl Committer {
                 Err(error) => tracing::warn!(%error, attempt, "the partitions are not taken yet"),
             }
             let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
-            let nap = backoff::full_jitter(base, cap, attempt, rand::random());
+            let nap = backoff::full_jitter(base, cap, attempt, chance::unit());
             attempt = attempt.saturating_add(1);
             let wake_at = tokio::time::Instant::now() + nap;
             while let Ok(Some(command)) =

@@ -6,6 +6,7 @@ use super::input::Input;
 use super::{Joined, Reader};
 use crate::chat::owner::{OPEN_TRIES, Room, not_owner};
 use crate::chat::{follower, rules, wire};
+use crate::fault::{self, Plant};
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_response::Frame;
 use crate::proto::chat::v1::join::From;
@@ -74,7 +75,9 @@ impl Input {
         let mut cursor = 0;
         let entered = room.enter(&reader, |head, role| {
             cursor = match from {
-                From::Cursor(cursor) => cursor,
+                From::Cursor(cursor) => {
+                    cursor.saturating_add(fault::planted(Plant::CursorOff).into()).min(head.max(cursor))
+                }
                 From::Latest(_) => head,
                 From::Earliest(_) => 0,
                 From::LastN(n) => head.saturating_sub(u64::from(n)),

@@ -36,7 +36,8 @@ struct Wire {
     opened: Opened,
 }
 
-/// What a stream brought.
+/// What a stream brought; it lives for one turn of the loop.
+#[allow(clippy::large_enum_variant)]
 enum Brought {
     Frame(Option<Result<ChatResponse, Status>>),
     Token(SecretString),

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::seams::Incarnations;
+use crate::clock;
 use crate::store::cluster::{Joined, NodeInfo, NodeRecord};
 use crate::store::{ClusterStore, StoreError};
 
@@ -25,8 +26,9 @@ const TRIES: u32 = 16;
 pub enum JoinError {
     /// Another node has the id.
     #[error(
-        "node.id: another node with the id {id} is alive at {address} (started {since}); \
-         each node of a cluster has an id of its own"
+        "node.id: another node with the id {id} is alive at {address} (started {}); \
+         each node of a cluster has an id of its own",
+        humantime::format_rfc3339_seconds(clock::from_micros(*since))
     )]
     Alive {
         /// The id.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::Shared;
 use super::convert;
 use super::dial::Answers;
 use super::outbox::Outbox;
 use super::peer::Peer;
 use super::wire::{self, Encoded};
-use super::Shared;
 use crate::chat::Job;
 use crate::chat::peers::Position;
 use crate::proto::cluster::v1 as pb;

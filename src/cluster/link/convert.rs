@@ -142,10 +142,8 @@ pub(in crate::cluster) fn outcome(published: pb::Published) -> Outcome {
 }
 
 fn refused(refusal: Refusal) -> pb::Refused {
-    let violation = |violation: Violation| pb::Violation {
-        field: violation.field,
-        rule: violation.rule,
-    };
+    let violation =
+        |violation: Violation| pb::Violation { field: violation.field, rule: violation.rule };
     pb::Refused {
         reason: refusal.reason.as_str().into(),
         message: refusal.message,

@@ -22,7 +22,7 @@ use super::wire::Encoded;
 use super::{LinkEvent, MAX_MESSAGE, Shared};
 use crate::backoff::full_jitter;
 use crate::proto::cluster::v1 as pb;
-use crate::security::mesh::NodeName;
+use crate::security::mesh::{NodeName, refusal_of};
 use crate::{chance, clock, task};
 
 /// How long dialing may take, name look-up included.
@@ -153,7 +153,7 @@ async fn once(shared: Arc<Shared>, peer: Arc<Peer>, connection: u16) -> Ended {
     let opening = http::open(stream, OutboxBody::request(outbox.clone()));
     let link = Outgoing::new(&peer, connection, shared.next_generation(), outbox);
     let greeted = timeout(HELLO, async {
-        let opened = opening.await.map_err(|error| Problem::Other(broken(&error)))?;
+        let opened = opening.await.map_err(|error| broken(&error))?;
         greet(&shared, &peer, opened).await
     });
     let (mut answers, rest, _connection) = match greeted.await {
@@ -162,10 +162,11 @@ async fn once(shared: Arc<Shared>, peer: Arc<Peer>, connection: u16) -> Ended {
         Err(_) => return Ended::Never(Problem::Other("the other node says no Hello".into())),
     };
     let began = Instant::now();
-    let mut standing = Standing { shared: &shared, peer: &peer, link: &link, why: "it was ended".into() };
+    let mut standing =
+        Standing { shared: &shared, peer: &peer, link: &link, why: "it was ended".into() };
     shared.link_up(&peer, &link);
     if shared.is_draining() {
-        link.outbox().push(super::draining());
+        link.outbox().push(super::peers::draining());
     }
     standing.why = tokio::select! {
         biased;
@@ -229,10 +230,14 @@ fn refused(status: &Status) -> Problem {
     }
 }
 
-/// hyper says the interesting part in the source.
-fn broken(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
+/// The other side's view of this node's certificate comes only after the
+/// handshake. hyper says the interesting part in the source.
+fn broken(error: &hyper::Error) -> Problem {
+    if let Some(why) = refusal_of(error) {
+        return Problem::Hello(HelloRefused { cause: Cause::Certificate, why });
+    }
+    Problem::Other(match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
+    })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Shared;
 use super::asking::Outgoing;
 use super::peer::Peer;
+use crate::fault::{self, Plant};
 
 impl Shared {
     /// Somebody says who owns a partition.
@@ -21,6 +22,7 @@ impl Shared {
         self.followed_elsewhere(partition);
         if self.link_to_owner(partition).is_some()
             && let Some(partitions) = self.partitions()
+            && !fault::planted(Plant::InterestLost)
         {
             partitions.refollow(partition);
         }
@@ -54,7 +56,9 @@ impl Shared {
         peer.up(self, link);
         let Some(partitions) = self.partitions() else { return };
         for partition in self.carried_by(link) {
-            partitions.refollow(partition);
+            if !fault::planted(Plant::InterestLost) {
+                partitions.refollow(partition);
+            }
             self.pump(partition);
         }
     }

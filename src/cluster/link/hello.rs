@@ -123,7 +123,7 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    const ALL: [Cause; 9] = [
+    pub(super) const ALL: [Cause; 9] = [
         Cause::Certificate,
         Cause::Node,
         Cause::Cluster,

@@ -112,4 +112,3 @@ pub(super) async fn open(
 const URI: &str = "http://node/simpul.cluster.v1.LinkService/Link";
 
 const _: () = assert!(URI.len() == PATH.len() + "http://node".len());
-

@@ -228,12 +228,7 @@ fn take_publish(link: &Arc<Incoming>, work: &Work, publish: pb::Publish) {
     }
 }
 
-fn take_subscribe(
-    shared: &Shared,
-    link: &Arc<Incoming>,
-    work: &Work,
-    subscribe: pb::Subscribe,
-) {
+fn take_subscribe(shared: &Shared, link: &Arc<Incoming>, work: &Work, subscribe: pb::Subscribe) {
     let Ok(partition) = u16::try_from(subscribe.partition) else { return };
     let rooms = rooms(&subscribe.room_ids);
     // Registered before the heads are read: nothing falls between.
@@ -279,7 +274,7 @@ fn pong(shared: &Shared, link: &Arc<Incoming>, nonce: u64) {
     let subscribed = link.subscribed();
     let wanted = |partition| subscribed.as_ref().is_some_and(|all| all.contains_key(&partition));
     let partitions =
-        positions.iter().filter(|at| wanted(at.partition)).map(super::position).collect();
+        positions.iter().filter(|at| wanted(at.partition)).map(super::peers::position).collect();
     drop(subscribed);
     let linked = shared.linked().into_iter().collect();
     link.answer(Answer::Pong(pb::Pong { nonce, partitions, linked }));

@@ -26,6 +26,10 @@ impl LinkMetrics {
     /// Makes them and shows them in a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::unregistered();
+        // What has not happened yet is shown as 0.
+        for cause in Cause::ALL {
+            drop(metrics.refused.get_or_create(&[("reason", cause.as_str())]));
+        }
         let at = registry.sub_registry_with_prefix("link");
         at.register("open", "Links to other nodes that stand", metrics.links.clone());
         at.register(

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::security::mesh::Mesh;
+use crate::security::mesh::{self, Mesh};
 
 /// A connection's bytes.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -78,7 +78,8 @@ impl TlsNetwork {
 #[async_trait]
 impl Network for TlsNetwork {
     async fn dial(&self, node: &str, address: &str) -> Result<Dialed, DialError> {
-        let failed = |error: &dyn std::fmt::Display| DialError::Failed(format!("{address}: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| DialError::Failed(format!("{address}: {error}"));
         // Before anything is looked at: a change meanwhile is not missed.
         let mut trust = self.mesh.trust();
         let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address))
@@ -95,13 +96,16 @@ impl Network for TlsNetwork {
         let tls = tokio::time::timeout(HANDSHAKE, connector)
             .await
             .map_err(|_| failed(&"no TLS handshake in time"))?
-            .map_err(|error| DialError::Identity(format!("{address}: {error}")))?;
+            .map_err(|error| match mesh::refusal_of(&error) {
+                Some(why) => DialError::Identity(format!("{address}: {why}")),
+                None => failed(&error),
+            })?;
         let chain = tls.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
-        let mesh = self.mesh.clone();
+        let believing = self.mesh.clone();
         let expected = node.to_owned();
         let distrusted = Box::pin(async move {
             while trust.changed().await.is_ok() {
-                if !mesh.believes_server(&chain, &expected) {
+                if !believing.believes_server(&chain, &expected) {
                     return;
                 }
             }

@@ -33,8 +33,7 @@ pub(super) fn replace(shared: &Arc<Shared>, nodes: &[NodeInfo]) {
         let mut peers = shared.peers();
         let wanted = |info: &NodeInfo| info.id != *shared.me.node_id;
         let same = |peer: &Peer, info: &NodeInfo| {
-            peer.info.incarnation == info.incarnation
-                && peer.info.mesh_address == info.mesh_address
+            peer.info.incarnation == info.incarnation && peer.info.mesh_address == info.mesh_address
         };
         peers.retain(|id, peer| {
             let kept = nodes.iter().any(|info| info.id == *id && same(peer, info));
@@ -54,12 +53,13 @@ pub(super) fn replace(shared: &Arc<Shared>, nodes: &[NodeInfo]) {
         }
     }
     shared.membership.send_modify(|generation| *generation += 1);
-    // An older run of a node must not go on asking.
+    // What takes part no more must not go on asking, an older run of a node
+    // among them.
     for link in shared.incoming().values() {
-        let gone = nodes
+        let present = nodes
             .iter()
-            .any(|info| info.id == link.node() && info.incarnation != link.incarnation());
-        if gone {
+            .any(|info| info.id == link.node() && info.incarnation == link.incarnation());
+        if !present {
             link.outbox().close();
         }
     }
@@ -191,11 +191,7 @@ impl Shared {
     }
 
     /// The link to a node that carries a partition.
-    pub(in crate::cluster) fn link_to(
-        &self,
-        node: &str,
-        partition: u16,
-    ) -> Option<Arc<Outgoing>> {
+    pub(in crate::cluster) fn link_to(&self, node: &str, partition: u16) -> Option<Arc<Outgoing>> {
         self.peers().get(node).and_then(|peer| peer.link_for(partition))
     }
 

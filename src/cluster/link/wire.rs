@@ -180,11 +180,7 @@ pub(super) fn delivery(append: pb::Append) -> Option<Delivery> {
             if !ascending || part.first_seq == 0 || end != Some(part.frames.len()) {
                 return None;
             }
-            delivery.runs.push(Run {
-                first: part.first_seq,
-                ends: part.ends,
-                bytes: part.frames,
-            });
+            delivery.runs.push(Run { first: part.first_seq, ends: part.ends, bytes: part.frames });
         }
         match part.changes.into_iter().map(known).collect::<Option<Vec<_>>>() {
             Some(changes) => delivery.changes = changes,

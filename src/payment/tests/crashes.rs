@@ -15,7 +15,7 @@ use crate::store::payment::PaymentStore;
 
 /// Where a call to the provider stops.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Stuck {
+pub(super) enum Stuck {
     /// Before anything arrives.
     Before,
     /// After everything is booked.
@@ -24,10 +24,10 @@ enum Stuck {
 
 /// The sandbox behind a line that goes dead.
 #[derive(Debug)]
-struct DeadLine {
-    sandbox: Sandbox,
-    stuck: Stuck,
-    reached: Arc<Semaphore>,
+pub(super) struct DeadLine {
+    pub(super) sandbox: Sandbox,
+    pub(super) stuck: Stuck,
+    pub(super) reached: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -111,10 +111,10 @@ async fn an_answer_that_does_not_come_is_unknown_and_asked_for() {
 
 /// The sandbox behind a gate that opens when it is told to.
 #[derive(Debug)]
-struct Gate {
-    sandbox: Sandbox,
-    sent: Semaphore,
-    open: Semaphore,
+pub(super) struct Gate {
+    pub(super) sandbox: Sandbox,
+    pub(super) sent: Semaphore,
+    pub(super) open: Semaphore,
 }
 
 #[async_trait]

@@ -31,7 +31,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::security::accounts::Accounts;
 use crate::security::permit::{Caller, Permit, Proof, Validity};
 use crate::store::ledger::{AccountName, LedgerStore};
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{SqliteStore, StoreMetrics};
 
 /// A room that knows receipts by their payment, as the chat side does.
 #[derive(Debug, Default)]
@@ -73,8 +73,10 @@ impl Membership for Room {
 pub(super) struct Touched(pub(super) Mutex<HashSet<String>>);
 
 impl Notifier for Touched {
-    fn touched(&self, accounts: &[AccountName], _: Uuid) {
-        self.0.lock().unwrap().extend(accounts.iter().map(|account| account.as_str().to_owned()));
+    fn touched(&self, accounts: &[AccountName], payment: Uuid) {
+        let mut told = self.0.lock().unwrap();
+        told.insert(payment.to_string());
+        told.extend(accounts.iter().map(|account| account.as_str().to_owned()));
     }
 }
 
@@ -88,6 +90,7 @@ pub(super) struct Kit {
     pub(super) room: Arc<Room>,
     pub(super) touched: Arc<Touched>,
     pub(super) drain: drain::Drain,
+    pub(super) incarnation: String,
 }
 
 pub(super) fn config() -> schema::Payment {
@@ -129,14 +132,38 @@ impl Kit {
         provider: Arc<dyn PaymentProvider>,
         accounts: Accounts,
     ) -> Self {
-        let store = SqliteStore::open(&dir.path().join("simpul.db"), 4).await;
+        Self::started(dir, config, provider, accounts, false).await
+    }
+
+    /// One of several nodes on the store in the directory.
+    pub(super) async fn node(
+        dir: Arc<TempDir>,
+        config: schema::Payment,
+        provider: Arc<dyn PaymentProvider>,
+    ) -> Self {
+        Self::started(dir, config, provider, Accounts::default(), true).await
+    }
+
+    async fn started(
+        dir: Arc<TempDir>,
+        config: schema::Payment,
+        provider: Arc<dyn PaymentProvider>,
+        accounts: Accounts,
+        shared: bool,
+    ) -> Self {
+        let incarnation = id::fresh().to_string();
+        let path = dir.path().join("simpul.db");
+        let store = match shared {
+            true => SqliteStore::open_shared(&path, 4, StoreMetrics::default()).await,
+            false => SqliteStore::open(&path, 4).await,
+        };
         let store = Arc::new(store.expect("the store opens"));
         let (drain, watch) = drain::channel();
         let (room, touched) = (Arc::new(Room::default()), Arc::new(Touched::default()));
         let payments = Payments::start(Parts {
             store: store.clone(),
-            incarnation: id::fresh().to_string(),
-            shared: false,
+            incarnation: incarnation.clone(),
+            shared,
             provider,
             config,
             accounts,
@@ -149,7 +176,7 @@ impl Kit {
         });
         let payments = payments.await.expect("it starts");
         let sandbox = sandbox(dir.path()).await;
-        Self { dir, store, sandbox, payments, room, touched, drain }
+        Self { dir, store, sandbox, payments, room, touched, drain, incarnation }
     }
 
     pub(super) fn handler(&self) -> PaymentHandler {

@@ -44,11 +44,11 @@ async fn a_turn_is_had_by_one_and_handed_on() {
     let mut one = turn::Turn::of(&path).expect("made");
     let mut two = turn::Turn::of(&path).expect("made");
     let held = one.take().await.expect("the first turn");
-    let waiting = two.take();
-    tokio::pin!(waiting);
+    let mut waiting = Box::pin(two.take());
     assert!(futures_util::poll!(&mut waiting).is_pending());
     drop(held);
-    let second = waiting.await.expect("the second turn");
+    let second = waiting.as_mut().await.expect("the second turn");
+    drop(waiting);
     // A wait that is given up leaves nothing behind.
     let given_up = one.take();
     drop(futures_util::FutureExt::now_or_never(given_up));
