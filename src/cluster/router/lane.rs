@@ -147,6 +147,26 @@ impl Lane {
         }
     }
 
+    /// There is a route to a new owner: letters that were left for the one
+    /// before it are not waited for. The new one finds them sooner or later, and
+    /// then knows them by their names.
+    pub(super) fn recall(&mut self, via: Option<Via>, epoch: u64, mut forget: impl FnMut(u64)) {
+        let earlier = |at: Option<(Via, u64)>| {
+            at.is_some_and(|(via, before)| via == Via::Letter && before < epoch)
+        };
+        let reached = via.is_some_and(|via| via != Via::Letter);
+        if !reached || !(earlier(self.proven) || earlier(self.proving)) {
+            return;
+        }
+        for entry in &mut self.entries {
+            if let Some((attempt, Via::Letter)) = entry.sent {
+                entry.sent = None;
+                entry.unknown = true;
+                forget(attempt);
+            }
+        }
+    }
+
     /// The entries whose time is over, or for which nobody waits.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<(Entry, Refusal)> {
         let over = |entry: &Entry| {
