@@ -60,6 +60,17 @@ fn whatever_happened_every_partition_finds_an_owner_again() {
     assert!(found.iter().all(|name| REACHED.contains(name)), "{found:?}");
 }
 
+/// Takes minutes: only where SIMPUL_TEST_MODEL=wide asks for it.
+#[test]
+fn two_partitions_at_once_lose_nothing_either() {
+    if std::env::var_os("SIMPUL_TEST_MODEL").is_none() {
+        println!("not checked: SIMPUL_TEST_MODEL=wide asks for it");
+        return;
+    }
+    let (_, found) = discoveries(World::wide(), HasDiscoveries::AnyFailures);
+    assert!(found.iter().all(|name| REACHED.contains(name)), "{found:?}");
+}
+
 #[test]
 fn a_removed_fence_is_found() {
     finds(Fault::NoFence, world::SEQS);
