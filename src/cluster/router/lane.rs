@@ -147,15 +147,11 @@ impl Lane {
         }
     }
 
-    /// There is a route to a new owner: letters that were left for the one
-    /// before it are not waited for. The new one finds them sooner or later, and
-    /// then knows them by their names.
-    pub(super) fn recall(&mut self, via: Option<Via>, epoch: u64, mut forget: impl FnMut(u64)) {
-        let earlier = |at: Option<(Via, u64)>| {
-            at.is_some_and(|(via, before)| via == Via::Letter && before < epoch)
-        };
-        let reached = via.is_some_and(|via| via != Via::Letter);
-        if !reached || !(earlier(self.proven) || earlier(self.proving)) {
+    /// There is a better way than by letter: those that were left are not waited
+    /// for. Whoever owns the partition finds them sooner or later, in the same
+    /// order, and knows them by their names then.
+    pub(super) fn recall(&mut self, via: Option<Via>, mut forget: impl FnMut(u64)) {
+        if via.is_none_or(|via| via == Via::Letter) {
             return;
         }
         for entry in &mut self.entries {
