@@ -33,7 +33,7 @@ pub struct World {
     pub standby: Option<Postgres>,
     pub nodes: Vec<Node>,
     // Last: processes end before their files go.
-    pub dir: TempDir,
+    _dir: TempDir,
 }
 
 /// A node's process.
@@ -92,7 +92,7 @@ impl World {
             }
             nodes.push(node);
         }
-        let mut world = World { net, postgres, standby, nodes, dir };
+        let mut world = World { net, postgres, standby, nodes, _dir: dir };
         // The first start makes an authority that every node then believes.
         world.start_node(0);
         world.wait_ready(0);
@@ -235,11 +235,6 @@ impl Node {
     /// Its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("node.log")).unwrap_or_default()
-    }
-
-    /// Whether its process runs.
-    pub fn runs(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Sends a signal to it; a process that is gone gets none.

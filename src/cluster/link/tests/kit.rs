@@ -132,10 +132,13 @@ impl Partitions for Owner {
     }
 }
 
+/// A letter, and its answer once there is one.
+type Answered = (Letter, Option<Vec<u8>>);
+
 /// Letters in memory; nothing else of the store is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Letters {
-    all: Mutex<BTreeMap<i64, (Letter, Option<Vec<u8>>)>>,
+    all: Mutex<BTreeMap<i64, Answered>>,
 }
 
 fn none<T>() -> Result<T, StoreError> {
