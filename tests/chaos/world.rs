@@ -95,11 +95,12 @@ impl World {
         let mut world = World { net, postgres, standby, nodes, _dir: dir };
         // The first start makes an authority that every node then believes.
         world.start_node(0);
+        world.wait_ready(0);
         share_authority(&world.nodes);
         for index in 1..usize::from(plan.nodes) {
             world.start_node(index);
         }
-        for index in 0..usize::from(plan.nodes) {
+        for index in 1..usize::from(plan.nodes) {
             world.wait_ready(index);
         }
         world
@@ -156,11 +157,6 @@ impl World {
 /// Gives every node the authority that the first makes.
 fn share_authority(nodes: &[Node]) {
     let Some((first, others)) = nodes.split_first() else { return };
-    let begun = Instant::now();
-    while !first.dir.join("dev").is_dir() {
-        assert!(begun.elapsed() < LONG, "no authority was made:\n{}", first.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
     for node in others {
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(first.dir.join("dev")).arg(node.dir.join("dev"));

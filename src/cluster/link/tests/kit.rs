@@ -321,6 +321,13 @@ impl World {
         Self { wires: Arc::default(), letters: Arc::default() }
     }
 
+    /// Waits until so many letters were left.
+    pub(super) async fn left(&self, count: usize) {
+        while self.letters.all.lock().expect("not poisoned").len() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(super) fn node(&self, identity: Identity, timeline: u64, backlog: usize) -> Node {
         let from = identity.node_id.to_string();
         let network = Arc::new(End { from, wires: self.wires.clone() });
