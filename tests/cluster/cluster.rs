@@ -253,7 +253,7 @@ impl Writer {
             }
             acknowledged
         };
-        Self { stop, sent, task: tokio::spawn(writing) }
+        Self { stop, sent, task: simpul::task::spawn("writer", writing) }
     }
 
     /// How many were acknowledged.
