@@ -138,6 +138,7 @@ async fn start_services(
 ) -> Result<Services, StartError> {
     let touched = Touched::new();
     let cluster_metrics = ClusterMetrics::register(&mut bound.registry);
+    let mesh_counted = metrics::Metrics::mesh(&mut bound.registry);
     let joining = Joining::new(bound, &touched).await?;
     let elsewhere = joining.as_ref().map(|joining| joining.links.clone());
     let store = bound.database.store();
@@ -175,7 +176,7 @@ async fn start_services(
     let (member, cluster) = match joining {
         None => (None, member::alone(bound, &cluster_metrics, partitions)),
         Some(joining) => {
-            links::serve(bound, &joining.links, drain_mesh)?;
+            links::serve(bound, &joining.links, mesh_counted, drain_mesh)?;
             let joined = joining.join(bound, cluster_metrics, partitions, &payments, drain_mesh);
             let (member, view) = joined.await?;
             (Some(member), view)

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use self::verify::{Accepting, Dialing, Vouching};
 use super::connection::PeerCertificate;
 use super::material::Authorities;
-use super::reload::{Metrics, Reloader, Source, What};
+use super::reload::{Metrics, Naming, Reloader, Source, What};
 pub use super::spiffe::NodeName;
 use super::spiffe::Patterns;
 use super::trust::{BundleRules, PeerChain, PeerError};
@@ -273,6 +273,9 @@ fn reloader(
     let production = config.profile == Profile::Production;
     let mut problems = Vec::new();
     let mut reloader = Reloader::new(Arc::default(), production, tls::provider(), metrics);
+    // What others would refuse is refused here first, under its own name.
+    let id = config.node.id.clone();
+    reloader.name_a_node(Naming { domain: trust_domain(config).clone(), id });
     let mesh = &config.mesh;
     let mut miss = |key: &str, why: &str| problems.push(SecurityProblem::new(key, why));
     match (&mesh.cert_file, &mesh.key_file) {
@@ -315,9 +318,6 @@ fn state(
     let key = reloader.server().ok_or("there is no mesh certificate")?.key.clone();
     let Authorities { roots, .. } = reloader.authorities(0).ok_or("there is no mesh bundle")?;
     let vouching = Arc::new(Vouching::new(roots.clone(), domain.clone(), provider)?);
-    let leaf = key.cert.first().ok_or("there is no mesh certificate")?;
-    // What others would refuse is refused here first, under its own name.
-    vouching.name(leaf).map_err(|error| error.to_string())?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?;
