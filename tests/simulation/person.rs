@@ -105,6 +105,7 @@ impl Person {
             insist: true,
             buffer: 64,
             chance: chance::unit,
+            ..Options::default()
         };
         let (chat, mut events) = chat::start(door, options);
         for room in &self.rooms {
