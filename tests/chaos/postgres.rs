@@ -76,6 +76,9 @@ impl Postgres {
         let data = dir.join(format!("pg{host}"));
         std::fs::create_dir_all(&data).expect("a folder");
         std::os::unix::fs::chown(&data, Some(65534), Some(65534)).expect("chown");
+        // Its own copy would keep the folder's mode, which the server refuses.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&data, private).expect("chmod");
         let conninfo = format!(
             "host={} port=5432 user=simpul password={PASSWORD} application_name=standby",
             self.address
@@ -110,7 +113,9 @@ impl Postgres {
         self.child = Some(command.spawn().expect("postgres starts"));
         let begun = Instant::now();
         while !self.answers() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "PostgreSQL does not answer");
+            let log = || std::fs::read_to_string(self.dir.with_extension("log"));
+            let patient = begun.elapsed() < Duration::from_secs(60);
+            assert!(patient, "PostgreSQL does not answer: {:?}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

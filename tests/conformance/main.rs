@@ -5,6 +5,8 @@
 //! is put under the suite by a fixture and one more `promised_by!` line. Only
 //! [`kill`], [`spans`], [`server`] and [`races`] know which engine they look at.
 
+#![allow(clippy::print_stdout)] // What is not run, and shares, are told.
+
 mod books;
 mod chat;
 mod cluster;

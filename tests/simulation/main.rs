@@ -8,6 +8,7 @@
 //! SIMPUL_TEST_SEED=17 cargo test --features fault --test simulation seed -- --nocapture
 //! ```
 //!
+//! SIMPUL_TEST_PLANT=NoFence plants that fault in it.
 //! SIMPUL_TEST_SEEDS=10000 runs that many in the place of 300, from
 //! SIMPUL_TEST_FIRST_SEED on. There is no TLS inside; freezes and wrong clocks
 //! are made by the harness, which the network knows nothing of.
@@ -59,7 +60,17 @@ fn seeds_lose_and_double_nothing() {
 #[test]
 fn seed() {
     let seed = number("SIMPUL_TEST_SEED", 1);
-    let outcome = run(seed, None);
+    let plants = [
+        Plant::NoFence,
+        Plant::HeadInTake,
+        Plant::AckFirst,
+        Plant::CursorOff,
+        Plant::InterestLost,
+        Plant::NoResync,
+    ];
+    let plant = std::env::var("SIMPUL_TEST_PLANT").ok();
+    let plant = plants.into_iter().find(|p| plant.as_ref() == Some(&format!("{p:?}")));
+    let outcome = run(seed, plant);
     if std::env::var_os("SIMPUL_TEST_SEED").is_some() {
         outcome.trace.iter().for_each(|line| println!("{line}"));
     }

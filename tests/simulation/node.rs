@@ -77,7 +77,7 @@ struct Linked(Arc<Links>);
 
 impl Mesh for Linked {
     fn joined(&self, node: &NodeInfo, store: &StoreIdentity) {
-        let _ = node;
+        self.0.joined(&node.incarnation);
         self.0.timeline(store.timeline);
     }
 

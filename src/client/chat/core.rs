@@ -97,6 +97,8 @@ pub(super) struct Core {
     pub(super) next: Option<LinkId>,
     pub(super) old: Option<LinkId>,
     moving: Option<Move>,
+    /// The server of the link that was lost last.
+    left: Option<String>,
     /// Links that failed one after another, since when, and when to try again.
     attempt: u32,
     failing_since: Option<Duration>,
@@ -123,6 +125,7 @@ impl Core {
             next: None,
             old: None,
             moving: None,
+            left: None,
             attempt: 0,
             failing_since: None,
             retry: Duration::ZERO,
@@ -202,8 +205,9 @@ impl Core {
     /// get no further.
     pub(super) fn closed(&mut self, now: Duration, id: LinkId, why: Why, is_final: bool) {
         self.now = now;
-        if self.links.remove(&id).is_none() {
-            return;
+        let Some(link) = self.links.remove(&id) else { return };
+        if link.is_open() {
+            self.left = Some(link.server);
         }
         self.actions.push_back(Action::Close(id));
         self.outbox.release(id);

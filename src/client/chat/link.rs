@@ -13,10 +13,12 @@ use crate::proto::chat::v1::Ping;
 /// Silence after which a node is asked whether it is there.
 const IDLE: Duration = Duration::from_secs(15);
 /// The same while a message waits for its answer.
-const BUSY: Duration = Duration::from_secs(2);
-/// How long it may take to answer that, or a Join, or what it was sent before
-/// it was left.
+const BUSY: Duration = Duration::from_secs(1);
+/// How long it may take to answer that, or what it was sent before it was left,
 const ANSWER: Duration = Duration::from_secs(3);
+/// while a message waits,
+const BUSY_ANSWER: Duration = Duration::from_millis(1500);
+/// and to answer the first Join.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// How far a room is on a link.
@@ -173,7 +175,7 @@ impl Link {
         if !self.began || self.answer_by.is_some() || now < self.heard + silence(busy) {
             return None;
         }
-        self.answer_by = Some(now + ANSWER);
+        self.answer_by = Some(now + if busy { BUSY_ANSWER } else { ANSWER });
         self.nonce += 1;
         Some(Ping { nonce: self.nonce })
     }

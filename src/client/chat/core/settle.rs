@@ -77,7 +77,8 @@ impl Core {
         let (prefer, avoid) = match current {
             None if self.now >= self.retry => {
                 let prefer = self.moving.take().map(|going| going.prefer);
-                (prefer.unwrap_or_default(), None)
+                // What stopped answering may still take connections.
+                (prefer.unwrap_or_default(), self.left.clone())
             }
             None => return,
             Some(link) => {
