@@ -221,7 +221,14 @@ impl Cluster {
 
 /// Starts a node that must refuse; its exit code and what it says.
 pub fn refused(dir: &Path, env: &[(&str, &str)]) -> (i32, String) {
-    let output = command(dir)
+    let refused = refused_by(command(dir), env);
+    assert!(!dir.join("node.json").exists(), "it serves: {}", refused.1);
+    refused
+}
+
+/// The same, of a command that starts a node.
+pub fn refused_by(mut node: std::process::Command, env: &[(&str, &str)]) -> (i32, String) {
+    let output = node
         .env("SIMPUL_LISTEN__PUBLIC", "127.0.0.1:0")
         .env("SIMPUL_LISTEN__MESH", "127.0.0.1:0")
         .env("SIMPUL_LISTEN__ADMIN", "127.0.0.1:0")
@@ -229,7 +236,6 @@ pub fn refused(dir: &Path, env: &[(&str, &str)]) -> (i32, String) {
         .output()
         .expect("the binary starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!dir.join("node.json").exists(), "it serves: {said}");
     (output.status.code().expect("it ends by itself"), said)
 }
 

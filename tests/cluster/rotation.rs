@@ -15,16 +15,25 @@ fn principal(at: usize) -> String {
     format!("node/n{at}@dev.simpul")
 }
 
-/// Two nodes with certificates of an authority, and what they read them from.
 async fn two_nodes(test: &str) -> Option<(Cluster, Vec<MeshFiles>, Authority)> {
+    nodes(test, 2, "90days").await
+}
+
+/// Nodes with certificates of an authority that hold so long, and what they read
+/// them from.
+async fn nodes(
+    test: &str,
+    count: usize,
+    time: &str,
+) -> Option<(Cluster, Vec<MeshFiles>, Authority)> {
     let database = Some(Database::new(test).await?);
     let dirs = tempfile::tempdir().expect("a directory");
     let first = Authority::new(dirs.path(), "first");
     let mut cluster = Cluster { database, nodes: Vec::new(), dirs };
     let mut files = Vec::new();
-    for at in 0..2 {
+    for at in 0..count {
         let own = MeshFiles::new(&cluster.dirs.path().join(format!("mesh-of-n{at}")));
-        own.certificate(&first.issue(&format!("n{at}"), &principal(at)));
+        own.certificate(&first.issue_for(&format!("n{at}"), &principal(at), time));
         own.bundle(&[&first]);
         cluster.add(&own.env());
         files.push(own);
@@ -76,6 +85,11 @@ fn said(node: &Node) -> String {
     std::fs::read_to_string(node.dir().join("node.log")).expect("a log")
 }
 
+/// How often a node lost its links to another one.
+fn links_lost(node: &Node) -> usize {
+    said(node).matches("the link is gone").count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_mesh_changes_its_authority_under_open_streams_and_nobody_notices() {
     let Some((cluster, files, first)) = two_nodes("a new authority").await else { return };
@@ -105,6 +119,7 @@ async fn the_mesh_changes_its_authority_under_open_streams_and_nobody_notices() 
         .await;
     }
     writer.more(10).await;
+    let links: Vec<_> = cluster.nodes.iter().map(links_lost).collect();
     files.iter().for_each(|own| own.bundle(&[&second]));
     let old = first.issue("late", &principal(0));
     for node in &cluster.nodes {
@@ -113,12 +128,12 @@ async fn the_mesh_changes_its_authority_under_open_streams_and_nobody_notices() 
             knock(&address, Some(&old)).await.err()
         })
         .await;
-        eventually("what was open with it was ended", async || {
-            said(node).contains("its certificate is no longer believed").then_some(())
-        })
-        .await;
     }
-    // Made anew with the new ones.
+    // What was open with it ended, and was made anew with the new ones.
+    for (node, before) in cluster.nodes.iter().zip(links) {
+        eventually("its links were ended", async || (links_lost(node) > before).then_some(()))
+            .await;
+    }
     cluster.spread().await;
     writer.more(20).await;
     for node in &cluster.nodes {
@@ -166,35 +181,24 @@ async fn wrong_mesh_files_are_not_taken_and_a_metric_says_so() {
     cluster.end().await;
 }
 
-/// One node has its certificate of an authority of its own; the others cease to
+/// One node has its certificate of an authority of its own; the other ceases to
 /// believe that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_authority_is_withdrawn_is_cut_off_from_the_mesh() {
-    let Some((cluster, files, first)) = two_nodes("a withdrawn authority").await else { return };
-    let alice = cluster.token("alice", &[]);
+    let test = "a withdrawn authority";
+    let Some((mut cluster, mut files, first)) = nodes(test, 1, "90days").await else { return };
     let second = Authority::new(cluster.dirs.path(), "second");
     let own = second.issue("n1", &principal(1));
+    files.push(MeshFiles::new(&cluster.dirs.path().join("mesh-of-n1")));
     files.iter().for_each(|files| files.bundle(&[&first, &second]));
-    let address = cluster.nodes[0].address("mesh");
-    eventually("it is believed", async || knock(&address, Some(&own)).await.ok()).await;
     files[1].certificate(&own);
-    let there = cluster.nodes[1].address("mesh");
-    // Links of before stand with the certificate of before: the first authority
-    // goes, so that they are made with the new one.
+    cluster.add(&files[1].env());
+    cluster.spread().await;
+    let alice = cluster.token("alice", &[]);
     let (name, session, writer) = across(&cluster, &alice).await;
-    let old = first.issue("old", "node/n7@dev.simpul");
-    files[0].certificate(&second.issue("n0", &principal(0)));
-    eventually("both use the second authority's", async || {
-        let links = cluster.seen_by(0).await.links;
-        links.iter().all(|link| link.connections > 0).then_some(())
-    })
-    .await;
-    knock(&there, Some(&old)).await.expect("still believed");
-    writer.more(10).await;
 
-    // The first node gets back its own and believes the second authority no more.
-    files[0].certificate(&first.issue("n0-again", &principal(0)));
     files[0].bundle(&[&first]);
+    let address = cluster.nodes[0].address("mesh");
     eventually("the node is not let in", async || knock(&address, Some(&own)).await.err()).await;
     eventually("no link stands in either direction, and both say why", async || {
         for node in 0..2 {
@@ -205,15 +209,34 @@ async fn a_node_whose_authority_is_withdrawn_is_cut_off_from_the_mesh() {
             }
         }
         let refused = "simpul_link_refused_total{reason=\"certificate\"}";
-        (cluster.nodes[0].metric(refused) > 0.0).then_some(())
+        cluster.nodes.iter().all(|node| node.metric(refused) > 0.0).then_some(())
     })
     .await;
     // The store still carries what people write.
     writer.more(5).await;
-    let acknowledged = writer.stop().await;
-
     files[0].bundle(&[&first, &second]);
     cluster.spread().await;
+    writer.more(10).await;
+    let acknowledged = writer.stop().await;
+    judge(&cluster, &alice, &name, session, &acknowledged).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_does_not_outlive_the_certificates_at_its_ends() {
+    let test = "certificates that end";
+    let Some((cluster, files, first)) = nodes(test, 2, "25s").await else { return };
+    let alice = cluster.token("alice", &[]);
+    for (at, own) in files.iter().enumerate() {
+        own.certificate(&first.issue(&format!("next-n{at}"), &principal(at)));
+    }
+    let (name, session, writer) = across(&cluster, &alice).await;
+    for node in &cluster.nodes {
+        eventually("its links were ended", async || (links_lost(node) > 0).then_some(())).await;
+    }
+    cluster.spread().await;
+    writer.more(10).await;
+    let acknowledged = writer.stop().await;
     judge(&cluster, &alice, &name, session, &acknowledged).await;
     cluster.end().await;
 }
