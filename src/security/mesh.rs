@@ -44,6 +44,10 @@ use crate::principal::{Kind, Principal, Role, Roles, TrustDomain};
 /// have it.
 const ANY: &str = "_";
 
+/// How often the wall clock is looked at while a link stands: a stepped clock or
+/// a freeze must not stretch a certificate's time by more.
+const LOOK: Duration = Duration::from_millis(900);
+
 /// The mesh's certificates and trust as they are now.
 #[derive(Debug)]
 pub struct Mesh {
@@ -160,6 +164,31 @@ impl Mesh {
         let Some((leaf, intermediates)) = chain.split_first() else { return false };
         let vouching = self.state.load().vouching.clone();
         vouching.server(leaf, intermediates, node, unix(self.clock.now())).is_ok()
+    }
+
+    /// Waits until what a dialed node showed proves it no more: its time is over,
+    /// or the bundle changed since `trust` was asked for. Cancel safe.
+    pub async fn distrusted(
+        &self,
+        mut trust: watch::Receiver<u64>,
+        chain: &[CertificateDer<'_>],
+        node: &str,
+    ) {
+        let Some((leaf, intermediates)) = chain.split_first() else { return };
+        let Ok(end) = super::trust::end_of(leaf, intermediates, self.clock.now()) else { return };
+        loop {
+            let Ok(left) = end.duration_since(self.clock.now()) else { return };
+            let nap = left.clamp(Duration::from_millis(1), LOOK);
+            tokio::select! {
+                biased;
+                Ok(()) = trust.changed() => {
+                    if !self.believes_server(chain, node) {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
     }
 
     /// The generation of the bundle; changes when it does.

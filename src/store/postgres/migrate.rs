@@ -80,7 +80,12 @@ async fn applied(connection: &mut PgConnection) -> Result<i64, StoreError> {
         return Ok(0);
     }
     let newest = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations");
-    Ok(newest.fetch_one(connection).await?)
+    newest.fetch_one(connection).await.map_err(|error| match code(&error).as_deref() {
+        Some("42501") => StoreError::Version(
+            "the database user may not use the tables, which another user made".to_owned(),
+        ),
+        _ => error.into(),
+    })
 }
 
 /// Releases are rolled one after the other.
@@ -98,12 +103,16 @@ fn other() -> StoreError {
 
 /// Without the right to make tables nothing gets better by waiting.
 fn refused(error: sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(|error| error.code().map(|c| c.into_owned()));
-    match code.as_deref() {
+    match code(&error).as_deref() {
         Some("42501" | "3F000") => StoreError::Version(
             "the database user may not make tables in the schema (GRANT CREATE ON SCHEMA)"
                 .to_owned(),
         ),
         _ => error.into(),
     }
+}
+
+/// PostgreSQL's word for what went wrong.
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()))
 }
