@@ -1,5 +1,6 @@
-//! Named points at which a test may count, hold and then kill the process, and
-//! faults that a test plants to see that they are found.
+//! Named points at which a test may count, hold and then kill the process, faults
+//! that a test plants to see that they are found, and a binary that behaves as
+//! the release before it.
 //!
 //! They exist only with the cargo feature `fault`, which releases do not have;
 //! without it [`point`] is nothing. With it, and with SIMPUL_TEST_FAULT_DIR
@@ -49,6 +50,23 @@ pub fn plant(plant: Option<Plant>) {
 #[cfg(feature = "fault")]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Plant>> = const { std::cell::Cell::new(None) };
+}
+
+/// How many releases older than itself the process is to be, so that a test can
+/// roll two side by side. It then knows as many migrations less and speaks an
+/// older protocol. Always 0 in a release.
+#[cfg(not(feature = "fault"))]
+#[inline]
+pub const fn releases_before() -> u32 {
+    0
+}
+
+/// How many releases older than itself the process is to be, by
+/// SIMPUL_TEST_RELEASE_BEFORE.
+#[cfg(feature = "fault")]
+pub fn releases_before() -> u32 {
+    let said = std::env::var("SIMPUL_TEST_RELEASE_BEFORE").ok();
+    said.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Passes a point. Points are named after what has just become true. Example:

@@ -43,3 +43,34 @@ impl Drop for Alarm {
         }
     }
 }
+
+#[cfg(all(test, feature = "fault"))]
+mod tests {
+    use std::time::Duration;
+
+    use crate::fault::domain::*;
+    use crate::task;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_frozen_process_spawned_stops_with_it_and_goes_on() {
+        let (told, mut heard) = tokio::sync::mpsc::channel(9);
+        let process = within(7, async move {
+            let child = task::spawn("child", async move {
+                for n in 0..3 {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    told.send((current(), n)).await.expect("heard");
+                }
+            });
+            child.await.expect("ended");
+        });
+        let process = task::spawn("process", process);
+        assert_eq!((heard.recv().await, current()), (Some((7, 0)), 0));
+        freeze(7);
+        let silence = tokio::time::timeout(Duration::from_secs(60), heard.recv()).await;
+        assert!(silence.is_err());
+        thaw(7);
+        assert_eq!(heard.recv().await, Some((7, 1)));
+        assert_eq!(heard.recv().await, Some((7, 2)));
+        process.await.expect("ended");
+    }
+}

@@ -14,6 +14,7 @@ use simpul::security::issue::{self, CertificateRequest};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Channel;
 
@@ -80,6 +81,13 @@ struct Crossing {
     writer: Writer,
     arrived: mpsc::Receiver<(u64, Instant)>,
     next: u64,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Crossing {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
 }
 
 impl Crossing {
@@ -87,7 +95,7 @@ impl Crossing {
         let Stream { writer, mut reader } =
             Stream::join(&stage.target(from), &stage.token, room).await;
         // Its own messages and acknowledgements are read as any client does.
-        simpul::task::spawn("sender's reader", async move {
+        let own = simpul::task::spawn("sender's reader", async move {
             loop {
                 reader.read(|_| ()).await;
             }
@@ -95,7 +103,7 @@ impl Crossing {
         let Stream { writer: kept, mut reader } =
             Stream::join(&stage.target(to), &stage.token, room).await;
         let (told, arrived) = mpsc::channel(64);
-        simpul::task::spawn("reader", async move {
+        let other = simpul::task::spawn("reader", async move {
             let _kept = kept;
             loop {
                 let mut came = Vec::new();
@@ -107,7 +115,7 @@ impl Crossing {
                 }
             }
         });
-        Crossing { room: room.to_owned(), writer, arrived, next: 0 }
+        Crossing { room: room.to_owned(), writer, arrived, next: 0, tasks: [own, other] }
     }
 
     /// How long one message takes.

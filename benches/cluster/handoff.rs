@@ -8,11 +8,11 @@ use crate::figures::{Figure, millis, percentile};
 use crate::stage::Stage;
 use crate::talk::Talk;
 
-const ROOMS: usize = 60;
+const ROOMS: usize = 30;
 const ROUNDS: usize = 4;
 
 /// Part of every silence: who talks pauses that long.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// The node that goes and comes, and the one that is added.
 const NODE: usize = 1;
@@ -28,7 +28,7 @@ pub async fn run() -> Vec<Figure> {
     let (mut drains, mut joins) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         let talk = Talk::start(&stage, &rooms, &[0, 1, 2], &[0, 1, 2], PAUSE);
-        talk.goes_on(Instant::now()).await;
+        usual(&talk).await;
         let begun = Instant::now();
         stage.drain(0, NODE).await;
         stage.empty(0, NODE).await;
@@ -39,7 +39,7 @@ pub async fn run() -> Vec<Figure> {
         joins.push(join(&mut stage, &talk, NODE, 3, &format!("join {round}")).await);
     }
     let talk = Talk::start(&stage, &rooms, &[0, 1, 2], &[0, 1, 2], PAUSE);
-    talk.goes_on(Instant::now()).await;
+    usual(&talk).await;
     joins.push(join(&mut stage, &talk, FOURTH, 4, "join of a fourth").await);
     let measured = |values: Vec<Duration>| {
         let (middle, longest) = (percentile(values.clone(), 50), percentile(values, 100));
@@ -50,6 +50,14 @@ pub async fn run() -> Vec<Figure> {
         Figure::new(name("drain"), measured(drains), "500 ms", "250 ms"),
         Figure::new(name("join"), measured(joins), "500 ms", "250 ms"),
     ]
+}
+
+/// Waits until everybody talks, and shows how silent it is when nothing happens.
+async fn usual(talk: &Talk) {
+    talk.goes_on(Instant::now()).await;
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    longest(talk, begun, "before", begun.elapsed()).await;
 }
 
 /// Starts a node and gives the longest silence until everything has settled.

@@ -25,7 +25,7 @@ const ROOMS: usize = 48;
 const OWN: usize = 16;
 
 const ROUNDS: usize = 8;
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a process may still do after a signal was sent to it.
 const STOPPING: Duration = Duration::from_millis(50);

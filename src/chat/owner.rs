@@ -37,7 +37,7 @@ mod room;
 mod turn;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ pub(crate) struct Shared {
     /// Rooms in memory. Changed under the lock of their partition's cell
     /// ([`Follower`]): by the owner's task where it is ours, else by the
     /// follower.
-    rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
+    rooms: Mutex<BTreeMap<RoomId, Arc<Room>>>,
     commands: mpsc::Sender<Command>,
     /// With peers: how many jobs of each partition the owner's task has not
     /// done with. Those that come later go behind them.
@@ -111,7 +111,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Arc<Room>>> {
+    pub(crate) fn rooms(&self) -> MutexGuard<'_, BTreeMap<RoomId, Arc<Room>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,7 +188,7 @@ impl Owner {
             metrics,
             peers,
             sessions: Sessions::default(),
-            rooms: Mutex::new(HashMap::new()),
+            rooms: Mutex::new(BTreeMap::new()),
             commands,
             queued: (0..queued).map(|_| AtomicU32::new(0)).collect(),
         });

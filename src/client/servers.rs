@@ -34,9 +34,8 @@ pub fn parse(text: &str) -> Result<Vec<Address>, DialError> {
     Ok(servers)
 }
 
-/// How long a node may be silent until another one is tried beside it. Long enough
-/// that nodes which are merely busy are not asked by everybody twice.
-const NEXT: Duration = Duration::from_secs(2);
+/// How long a node may be silent until another one is tried beside it.
+const NEXT: Duration = Duration::from_secs(1);
 
 /// The first try that succeeds. Each begins when the one before it has failed, or
 /// has been silent for [`NEXT`]; those under way when one succeeds are given up.
@@ -226,11 +225,11 @@ mod tests {
         let begun = tokio::time::Instant::now();
         let took = || begun.elapsed().as_secs();
         assert_eq!(first([after(60, Ok(1)), after(1, Ok(2))]).await, Ok(2));
-        assert_eq!(took(), 3, "the second began after two seconds of silence");
+        assert_eq!(took(), 2, "the second began after a second of silence");
         assert_eq!(first([after(3, Ok(1)), after(60, Ok(2))]).await, Ok(1));
-        assert_eq!(took(), 6);
+        assert_eq!(took(), 5);
         assert_eq!(first([after(0, Err(1)), after(0, Err(2)), after(1, Ok(3))]).await, Ok(3));
-        assert_eq!(took(), 7, "after a failure the next begins at once");
+        assert_eq!(took(), 6, "after a failure the next begins at once");
         assert_eq!(first([after(9, Err(1)), after(1, Err(2))]).await, Err(vec![2, 1]));
         assert_eq!(first::<u8, u8, std::future::Ready<_>>([]).await, Err(Vec::new()));
     }

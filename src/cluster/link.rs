@@ -41,6 +41,7 @@ mod outbox;
 mod peer;
 mod peers;
 mod relay;
+mod release;
 mod serve;
 mod status;
 mod wire;

@@ -18,6 +18,9 @@
 //! link that broke may have been: it is sent again under its name, which the
 //! owner's key table knows. Every job has a name.
 //!
+//! The same holds for letters once there is another way: they are looked for
+//! seldom, and a node that died may have had them.
+//!
 //! *In time.* Who waits is answered when its time is over, and at once when
 //! there is no room for its job.
 
@@ -232,6 +235,9 @@ impl Router {
         };
         let now = Instant::now();
         let (route, epoch) = shared.route(partition);
+        lane.recall(route.via(), |attempt| {
+            attempts.remove(&attempt);
+        });
         let Some(via) = lane.ready(route.via(), now, BEFORE_LETTER) else { return };
         while let Some(entry) = lane.next(via, epoch, now) {
             let attempt = shared.next_attempt();

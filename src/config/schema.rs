@@ -290,7 +290,8 @@ pub struct Store {
     pub url: SecretString,
     /// Connections for reading, of the SQLite engine.
     pub readers: u32,
-    /// Connections of the PostgreSQL engine; half of them append.
+    /// Connections of the PostgreSQL engine: two for beats, of the others half
+    /// append. At least 6.
     pub connections: u32,
     /// How long connecting to the database, or waiting for a free connection,
     /// may take.

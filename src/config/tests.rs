@@ -165,7 +165,7 @@ fn every_problem_is_told_at_once_with_key_and_source_and_without_the_value() {
         env: env(&[
             ("SIMPUL_STORE__READERS", "planted-6"),
             ("SIMPUL_NO__SUCH_KEY", "planted-7"),
-            ("SIMPUL_STORE__URL", "postgres://planted-8"),
+            ("SIMPUL_STORE__URL", "mysql://planted-8"),
         ]),
         ..LoadArgs::default()
     };

@@ -25,6 +25,7 @@ use crate::{task, telemetry};
 pub(super) fn serve(
     bound: &mut Bound,
     links: &Arc<Links>,
+    counted: metrics::Metrics,
     drain: &Watch,
 ) -> Result<(), StartError> {
     let Some(end) = &mut bound.mesh else { return Ok(()) };
@@ -39,7 +40,6 @@ pub(super) fn serve(
     let stack = layers.around(&security.authenticate_layer(), &authorize, routes);
     let limits = Limits::mesh(traffic);
     let tls = Arc::new(MeshTls(end.security.clone()));
-    let counted = metrics::Metrics::default();
     let serving = accept::serve(listener, tls, limits, stack, counted, drain.clone());
     task::spawn("mesh listener", serving);
     task::spawn("mesh certificate files", end.security.clone().watch(drain.clone()));

@@ -15,6 +15,7 @@ use crate::chat::service::{ApiLimits, ChatApi};
 use crate::chat::{Chat, Peers, stream};
 use crate::cluster::driver::ClusterMetrics;
 use crate::cluster::service::{ClusterApi, ClusterView};
+use crate::config::schema::Traffic;
 use crate::drain::Watch;
 use crate::payment::{self, PaymentMetrics, Payments};
 use crate::principal::Principal;
@@ -63,9 +64,7 @@ pub(super) struct Watches {
 pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running, StartError> {
     let Watches { public: drain, mesh: drain_mesh, admin: drain_admin } = watches;
     let starting = bound.readiness.hold("services started");
-    let all = OURS.into_iter().chain([HEALTH]).chain(REFLECTION).collect::<Vec<_>>();
-    let methods = Arc::new(Methods::mounted(&all).map_err(contracts)?);
-    let layers = Layers::new(&bound.config.traffic, methods, principal, telemetry::trace_id);
+    let layers = layers(&bound.config.traffic)?;
     let services = start_services(&mut bound, &layers, &drain, &drain_mesh).await?;
     let routes = routes(&bound, &services, &drain)?;
     let mesh_address = bound.mesh();
@@ -89,11 +88,8 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
         incarnation: _,
     } = bound;
     let (public_address, admin_address) = (public.address(), admin.address());
-    let shown = Admin {
-        metrics: Arc::new(registry),
-        readiness: readiness.clone(),
-        health: health::server(readiness.clone(), drain.clone(), &OURS),
-    };
+    let health = health::server(readiness.clone(), drain.clone(), &OURS);
+    let shown = Admin { metrics: Arc::new(registry), readiness: readiness.clone(), health };
     task::spawn("admin listener", admin::serve(admin, shown, drain_admin));
 
     let authorize = tower::layer::layer_fn(|routes| {
@@ -127,6 +123,13 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
     })
 }
 
+/// The layers around everything that the public listener serves.
+fn layers(traffic: &Traffic) -> Result<Layers, StartError> {
+    let all = OURS.into_iter().chain([HEALTH]).chain(REFLECTION).collect::<Vec<_>>();
+    let methods = Arc::new(Methods::mounted(&all).map_err(contracts)?);
+    Ok(Layers::new(traffic, methods, principal, telemetry::trace_id))
+}
+
 async fn start_services(
     bound: &mut Bound,
     layers: &Layers,
@@ -135,6 +138,7 @@ async fn start_services(
 ) -> Result<Services, StartError> {
     let touched = Touched::new();
     let cluster_metrics = ClusterMetrics::register(&mut bound.registry);
+    let mesh_counted = metrics::Metrics::mesh(&mut bound.registry);
     let joining = Joining::new(bound, &touched).await?;
     let elsewhere = joining.as_ref().map(|joining| joining.links.clone());
     let store = bound.database.store();
@@ -172,7 +176,7 @@ async fn start_services(
     let (member, cluster) = match joining {
         None => (None, member::alone(bound, &cluster_metrics, partitions)),
         Some(joining) => {
-            links::serve(bound, &joining.links, drain_mesh)?;
+            links::serve(bound, &joining.links, mesh_counted, drain_mesh)?;
             let joined = joining.join(bound, cluster_metrics, partitions, &payments, drain_mesh);
             let (member, view) = joined.await?;
             (Some(member), view)

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use self::verify::{Accepting, Dialing, Vouching};
 use super::connection::PeerCertificate;
 use super::material::Authorities;
-use super::reload::{Metrics, Reloader, Source, What};
+use super::reload::{Metrics, Naming, Reloader, Source, What};
 pub use super::spiffe::NodeName;
 use super::spiffe::Patterns;
 use super::trust::{BundleRules, PeerChain, PeerError};
@@ -43,6 +43,10 @@ use crate::principal::{Kind, Principal, Role, Roles, TrustDomain};
 /// The id in the principal of a node whose certificate names any: no node can
 /// have it.
 const ANY: &str = "_";
+
+/// How often the wall clock is looked at while a link stands: a stepped clock or
+/// a freeze must not stretch a certificate's time by more.
+const LOOK: Duration = Duration::from_millis(900);
 
 /// The mesh's certificates and trust as they are now.
 #[derive(Debug)]
@@ -162,6 +166,31 @@ impl Mesh {
         vouching.server(leaf, intermediates, node, unix(self.clock.now())).is_ok()
     }
 
+    /// Waits until what a dialed node showed proves it no more: its time is over,
+    /// or the bundle changed since `trust` was asked for. Cancel safe.
+    pub async fn distrusted(
+        &self,
+        mut trust: watch::Receiver<u64>,
+        chain: &[CertificateDer<'_>],
+        node: &str,
+    ) {
+        let Some((leaf, intermediates)) = chain.split_first() else { return };
+        let Ok(end) = super::trust::end_of(leaf, intermediates, self.clock.now()) else { return };
+        loop {
+            let Ok(left) = end.duration_since(self.clock.now()) else { return };
+            let nap = left.clamp(Duration::from_millis(1), LOOK);
+            tokio::select! {
+                biased;
+                Ok(()) = trust.changed() => {
+                    if !self.believes_server(chain, node) {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+    }
+
     /// The generation of the bundle; changes when it does.
     pub fn trust(&self) -> watch::Receiver<u64> {
         self.trust.subscribe()
@@ -273,6 +302,9 @@ fn reloader(
     let production = config.profile == Profile::Production;
     let mut problems = Vec::new();
     let mut reloader = Reloader::new(Arc::default(), production, tls::provider(), metrics);
+    // What others would refuse is refused here first, under its own name.
+    let id = config.node.id.clone();
+    reloader.name_a_node(Naming { domain: trust_domain(config).clone(), id });
     let mesh = &config.mesh;
     let mut miss = |key: &str, why: &str| problems.push(SecurityProblem::new(key, why));
     match (&mesh.cert_file, &mesh.key_file) {
@@ -315,9 +347,6 @@ fn state(
     let key = reloader.server().ok_or("there is no mesh certificate")?.key.clone();
     let Authorities { roots, .. } = reloader.authorities(0).ok_or("there is no mesh bundle")?;
     let vouching = Arc::new(Vouching::new(roots.clone(), domain.clone(), provider)?);
-    let leaf = key.cert.first().ok_or("there is no mesh certificate")?;
-    // What others would refuse is refused here first, under its own name.
-    vouching.name(leaf).map_err(|error| error.to_string())?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?;

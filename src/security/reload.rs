@@ -19,9 +19,10 @@ use rustls::crypto::CryptoProvider;
 pub(super) use self::source::{Metrics, Source, What};
 use super::material::{self, Authorities, ServerIdentity};
 use super::problem::SecurityProblem;
+use super::spiffe::{self, NodeName};
 use super::token::{IssuerRules, KeySet};
 use super::trust::{BundleRules, Trust};
-use crate::principal::{Principal, Roles};
+use crate::principal::{Principal, Roles, TrustDomain};
 
 /// What was good when it was last looked at.
 #[derive(Debug)]
@@ -34,6 +35,28 @@ pub(super) struct Reloader {
     production: bool,
     provider: Arc<CryptoProvider>,
     metrics: Metrics,
+    node: Option<Naming>,
+}
+
+/// The node that a mesh certificate must name.
+#[derive(Debug, Clone)]
+pub(super) struct Naming {
+    pub(super) domain: TrustDomain,
+    /// Any, where the node's id is not known.
+    pub(super) id: Option<String>,
+}
+
+impl Naming {
+    fn check(&self, leaf: &[u8]) -> Result<(), String> {
+        let name = spiffe::uri(leaf).and_then(|uri| spiffe::node(&uri, &self.domain));
+        let name = name.map_err(|error| error.to_string())?;
+        match (&self.id, name) {
+            (Some(id), NodeName::One(named)) if *named != **id => {
+                Err(format!("names the node {named}, but this node is {id} (node.id)"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Which parts are others than before.
@@ -67,7 +90,13 @@ impl Reloader {
             production,
             provider,
             metrics,
+            node: None,
         }
+    }
+
+    /// The server's certificate must be a node's.
+    pub(super) fn name_a_node(&mut self, naming: Naming) {
+        self.node = Some(naming);
     }
 
     /// Looks after the listener's own certificate and key.
@@ -189,9 +218,13 @@ impl Reloader {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         match (what, files) {
             (What::Server, [chain, key]) => {
-                material::server_identity(chain, key, now, self.production, &self.provider)
-                    .map(Read::Server)
-                    .map_err(|error| text(&error))
+                let identity =
+                    material::server_identity(chain, key, now, self.production, &self.provider)
+                        .map_err(|error| text(&error))?;
+                if let (Some(naming), Some(leaf)) = (&self.node, identity.key.cert.first()) {
+                    naming.check(leaf)?;
+                }
+                Ok(Read::Server(identity))
             }
             (What::Bundle(at), [bundle]) => material::authorities(bundle, now, self.production)
                 .map(|authorities| Read::Bundle(at, authorities))

@@ -13,7 +13,10 @@ pub struct Why {
     pub reason: &'static str,
 }
 
-/// The public listener's metrics. Clones share them.
+/// Why handshakes fail.
+const HANDSHAKE_FAILURES: [&str; 5] = ["closed", "draining", "peer", "timeout", "tls"];
+
+/// A listener's metrics. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     pub(super) connections: Gauge,
@@ -38,6 +41,22 @@ impl Metrics {
         server.register("refused_connections", "Connections over the cap", self.refused.clone());
         server.register("accept_errors", "Errors of accept()", self.accept_errors.clone());
         server.register("closed_connections", "Connections ended, by cause", self.closed.clone());
+    }
+
+    /// The mesh listener's: only what shows strangers at its door, under
+    /// `link_…`; what became of the others the links say. What has not happened
+    /// yet is shown as 0.
+    pub fn mesh(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        for reason in HANDSHAKE_FAILURES {
+            drop(metrics.handshake_failures.get_or_create(&Why { reason }));
+        }
+        registry.sub_registry_with_prefix("link").register(
+            "handshake_failures",
+            "Handshakes that failed on the mesh listener, by reason",
+            metrics.handshake_failures.clone(),
+        );
+        metrics
     }
 
     pub(super) fn handshake_failed(&self, reason: &'static str) {

@@ -1,8 +1,8 @@
 //! The engine for many nodes: PostgreSQL 13 or newer.
 //!
-//! Two pools: one for reading and ordinary transactions, and one whose sessions
-//! append under a partition's fence; these are set so that a frozen node loses
-//! its fence soon ([`session`]). Every connection is admitted only to a primary
+//! Three pools: one for reading and ordinary transactions, a small one for beats,
+//! and one whose sessions append under a partition's fence; these are set so that
+//! a frozen node loses its fence soon ([`session`]). Every connection is admitted only to a primary
 //! of the newest timeline ([`known`]); after a failure the addresses are looked
 //! through again ([`primary`]).
 //!
@@ -47,6 +47,9 @@ use crate::{config, task};
 /// How long a connection that is tried may take to answer.
 const TRIED: Duration = Duration::from_secs(1);
 
+/// Connections that are kept free for beats and for reads of who lives.
+const VITAL: u32 = 2;
+
 /// How long connections have to end when the store is closed.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -87,6 +90,9 @@ impl PgSettings {
 pub struct PgStore {
     pool: PgPool,
     fencing: PgPool,
+    /// For beats and for the reads that prove who lives: what else is asked of
+    /// the store must not make a node look dead.
+    vital: PgPool,
     /// Asks for a look at the addresses; full means that one is coming.
     look: mpsc::Sender<()>,
     health: watch::Receiver<bool>,
@@ -121,17 +127,18 @@ impl PgStore {
         let Some(options) = primary.addresses.get(place) else {
             return Err(StoreError::Fault("an address out of range".to_owned()));
         };
-        let all = settings.connections.max(4);
+        let all = settings.connections.max(6) - VITAL;
         let fences = all / 2;
+        let vital = pool(options, &settings, &known, Purpose::General, VITAL);
         let pool = pool(options, &settings, &known, Purpose::General, all - fences);
         let fencing = pool_of_fences(options, &settings, &known, fences);
         let (healthy, health) = watch::channel(true);
         let (look, wanted) = mpsc::channel(1);
-        let pools = [pool.clone(), fencing.clone()];
+        let pools = [pool.clone(), fencing.clone(), vital.clone()];
         task::spawn("store primary", Watch { primary, pools, place, healthy }.run(wanted));
         let attempt = connect_timeout + settings.statement_timeout * 2;
         let statement = settings.statement_timeout;
-        Ok(Self { pool, fencing, look, health, known, distributed, attempt, statement })
+        Ok(Self { pool, fencing, vital, look, health, known, distributed, attempt, statement })
     }
 
     /// Whether the store is reached: false from a failed look at the addresses
@@ -171,7 +178,8 @@ impl PgStore {
     /// Closes every connection. Takes bounded time; what was acknowledged
     /// stands.
     pub async fn close(&self) {
-        let closing = async { tokio::join!(self.pool.close(), self.fencing.close()) };
+        let closing =
+            async { tokio::join!(self.pool.close(), self.fencing.close(), self.vital.close()) };
         if timeout(CLOSE, closing).await.is_err() {
             tracing::warn!("a statement does not end; the store is closed under it");
         }
@@ -210,6 +218,11 @@ impl PgStore {
     /// Whether chat's tables are distributed by partition over several servers.
     pub fn is_distributed(&self) -> bool {
         self.distributed
+    }
+
+    /// The store by the connections that are kept free for what must not wait.
+    fn vital(&self) -> Self {
+        Self { pool: self.vital.clone(), ..self.clone() }
     }
 
     fn look_again(&self) {

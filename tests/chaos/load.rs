@@ -121,23 +121,24 @@ impl Load {
             };
             let (chat, events) = chat::start(Arc::new(remote), Options::default());
             let (name, record) = (user(number), record.clone());
-            readers.push(tokio::spawn(read(
-                events,
-                name.clone(),
-                record.clone(),
-                progress.clone(),
-            )));
-            senders.push(tokio::spawn(write(
-                chat,
-                name,
-                record,
-                progress.clone(),
-                stop.clone(),
-                rooms,
-            )));
+            readers.push(simpul::task::spawn(
+                "reader",
+                read(events, name.clone(), record.clone(), progress.clone()),
+            ));
+            senders.push(simpul::task::spawn(
+                "sender",
+                write(chat, name, record, progress.clone(), stop.clone(), rooms),
+            ));
         }
         let payer = pay(access.client(&tokens[0]).await, stop.clone());
-        Load { record, stop, senders, readers, payer: tokio::spawn(payer), progress }
+        Load {
+            record,
+            stop,
+            senders,
+            readers,
+            payer: simpul::task::spawn("payer", payer),
+            progress,
+        }
     }
 
     /// Stops the writing, waits for every answer and until every reader has

@@ -33,7 +33,7 @@ pub struct World {
     pub standby: Option<Postgres>,
     pub nodes: Vec<Node>,
     // Last: processes end before their files go.
-    pub dir: TempDir,
+    _dir: TempDir,
 }
 
 /// A node's process.
@@ -92,14 +92,15 @@ impl World {
             }
             nodes.push(node);
         }
-        let mut world = World { net, postgres, standby, nodes, dir };
+        let mut world = World { net, postgres, standby, nodes, _dir: dir };
         // The first start makes an authority that every node then believes.
         world.start_node(0);
+        world.wait_ready(0);
         share_authority(&world.nodes);
         for index in 1..usize::from(plan.nodes) {
             world.start_node(index);
         }
-        for index in 0..usize::from(plan.nodes) {
+        for index in 1..usize::from(plan.nodes) {
             world.wait_ready(index);
         }
         world
@@ -156,11 +157,6 @@ impl World {
 /// Gives every node the authority that the first makes.
 fn share_authority(nodes: &[Node]) {
     let Some((first, others)) = nodes.split_first() else { return };
-    let begun = Instant::now();
-    while !first.dir.join("dev").is_dir() {
-        assert!(begun.elapsed() < LONG, "no authority was made:\n{}", first.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
     for node in others {
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(first.dir.join("dev")).arg(node.dir.join("dev"));
@@ -239,11 +235,6 @@ impl Node {
     /// Its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("node.log")).unwrap_or_default()
-    }
-
-    /// Whether its process runs.
-    pub fn runs(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Sends a signal to it; a process that is gone gets none.

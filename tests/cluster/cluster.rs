@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
-use crate::support::{Node, eventually, not_run, with_token};
+use crate::support::{Node, command, eventually, not_run, with_token};
 
 /// The variable that names the server.
 pub const SERVER: &str = "SIMPUL_TEST_POSTGRES_URL";
@@ -48,14 +48,38 @@ impl Database {
         format!("{server}/{}", self.name)
     }
 
-    async fn drop(&self) {
+    /// Runs statements in it, as the server's owner.
+    pub async fn sql(&self, statements: &str) {
+        let mut connection = connect(&self.url()).await;
+        let statements = sqlx::AssertSqlSafe(statements.to_owned());
+        sqlx::raw_sql(statements).execute(&mut connection).await.expect("done");
+    }
+
+    /// Asks it for one number.
+    pub async fn number(&self, question: &str) -> i64 {
+        let mut connection = connect(&self.url()).await;
+        let question = sqlx::AssertSqlSafe(question.to_owned());
+        sqlx::query_scalar(question).fetch_one(&mut connection).await.expect("a number")
+    }
+
+    /// Its URL for another user.
+    pub fn url_for(&self, user: &str) -> String {
+        let url = self.url();
+        let (scheme, rest) = url.split_once("://").expect("a URL");
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        format!("{scheme}://{user}@{host}")
+    }
+
+    /// Drops it.
+    pub async fn drop(&self) {
         let mut connection = connect(&self.server).await;
         let dropped = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         connection.execute(sqlx::AssertSqlSafe(dropped)).await.expect("dropped");
     }
 }
 
-async fn connect(url: &str) -> PgConnection {
+/// A session with a server.
+pub async fn connect(url: &str) -> PgConnection {
     let options: PgConnectOptions = url.parse().expect("a URL");
     PgConnection::connect_with(&options.disable_statement_logging())
         .await
@@ -139,6 +163,11 @@ impl Cluster {
         env
     }
 
+    /// Starts a node that must refuse; what it says.
+    pub fn refused(&self, dir: &str, id: &str, more: &[(&str, &str)]) -> String {
+        refused(&self.dir(dir), &self.env(id, more)).1
+    }
+
     /// A token that every node takes.
     pub fn token(&self, who: &str, roles: &[&str]) -> String {
         self.nodes.first().expect("a node").token(who, roles)
@@ -188,6 +217,26 @@ impl Cluster {
             database.drop().await;
         }
     }
+}
+
+/// Starts a node that must refuse; its exit code and what it says.
+pub fn refused(dir: &Path, env: &[(&str, &str)]) -> (i32, String) {
+    let refused = refused_by(command(dir), env);
+    assert!(!dir.join("node.json").exists(), "it serves: {}", refused.1);
+    refused
+}
+
+/// The same, of a command that starts a node.
+pub fn refused_by(mut node: std::process::Command, env: &[(&str, &str)]) -> (i32, String) {
+    let output = node
+        .env("SIMPUL_LISTEN__PUBLIC", "127.0.0.1:0")
+        .env("SIMPUL_LISTEN__MESH", "127.0.0.1:0")
+        .env("SIMPUL_LISTEN__ADMIN", "127.0.0.1:0")
+        .envs(env.iter().copied())
+        .output()
+        .expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().expect("it ends by itself"), said)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -253,7 +302,7 @@ impl Writer {
             }
             acknowledged
         };
-        Self { stop, sent, task: tokio::spawn(writing) }
+        Self { stop, sent, task: simpul::task::spawn("writer", writing) }
     }
 
     /// How many were acknowledged.

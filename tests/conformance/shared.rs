@@ -111,7 +111,7 @@ fn until_enough(
     counting: &[usize],
     all: &mut HashSet<Uuid>,
 ) -> Vec<usize> {
-    let mut shares = vec![0; 3];
+    let mut shares = [0; 3];
     // Shares count from when everybody writes.
     let mut seen = HashSet::new();
     while counting.iter().all(|at| shares[*at] < ENOUGH) {

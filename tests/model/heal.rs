@@ -56,14 +56,14 @@ pub(crate) fn finds_owners(world: &World, state: &State) -> bool {
     for round in 1..=ROUNDS {
         settle(world, &mut state);
         // Nothing of what is owned so moves again but to be balanced.
-        if is_owned(&state) && everybody_lives(&state) {
+        if is_owned(world, &state) && everybody_lives(&state) {
             return true;
         }
         for (node, watcher) in watchers.iter_mut().enumerate() {
             if !watcher.is_of(&state, node) {
                 *watcher = Watcher::of(&state, node);
             }
-            act(&mut state, &mut beats, node, watcher, ROUND * round);
+            act(world, &mut state, &mut beats, node, watcher, ROUND * round);
         }
     }
     false
@@ -90,6 +90,7 @@ fn settle(world: &World, state: &mut State) {
 
 /// One round of one process: beat, read, declare, decide.
 fn act(
+    world: &World,
     state: &mut State,
     beats: &mut [u64; NODES],
     node: usize,
@@ -123,12 +124,12 @@ fn act(
         watcher.orphans.observed(&records, &rows, now);
         let times = (watcher.membership.changed(), now);
         let actions = steps::plan(state, number, &records, &watcher.orphans, times);
-        steps::decide(state, number, actions);
+        steps::decide(world, state, number, actions);
     }
 }
 
-fn is_owned(state: &State) -> bool {
-    state.rows.iter().enumerate().all(|(at, row)| {
+fn is_owned(world: &World, state: &State) -> bool {
+    state.rows.iter().enumerate().take(world.partitions.into()).all(|(at, row)| {
         row.owner.is_some_and(|owner| {
             let node = &state.nodes[usize::from(owner)];
             let held = node.parts[at].held;

@@ -10,6 +10,8 @@
 //!
 //! Three planted faults show that the checker would find them.
 
+#![allow(clippy::print_stdout)] // Traces of what is found.
+
 mod heal;
 mod steps;
 mod world;
@@ -57,6 +59,17 @@ fn whatever_happens_no_acknowledged_entry_is_lost() {
 fn whatever_happened_every_partition_finds_an_owner_again() {
     let (states, found) = discoveries(World::liveness(), HasDiscoveries::AnyFailures);
     assert!(states > 1_000, "the world is not a trivial one: {states}");
+    assert!(found.iter().all(|name| REACHED.contains(name)), "{found:?}");
+}
+
+/// Takes minutes: only where SIMPUL_TEST_MODEL=wide asks for it.
+#[test]
+fn two_partitions_at_once_lose_nothing_either() {
+    if std::env::var_os("SIMPUL_TEST_MODEL").is_none() {
+        println!("not checked: SIMPUL_TEST_MODEL=wide asks for it");
+        return;
+    }
+    let (_, found) = discoveries(World::wide(), HasDiscoveries::AnyFailures);
     assert!(found.iter().all(|name| REACHED.contains(name)), "{found:?}");
 }
 

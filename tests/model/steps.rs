@@ -106,7 +106,8 @@ pub(crate) fn plan(
 }
 
 /// Notes decisions as steps to be done.
-pub(crate) fn decide(state: &mut State, node: u8, actions: Vec<Action>) {
+pub(crate) fn decide(world: &World, state: &mut State, node: u8, actions: Vec<Action>) {
+    let works = |partition: u16| partition < u16::from(world.partitions);
     let in_flight = |state: &State, partition: u16| {
         state.appends.iter().any(|append| {
             append.node == node
@@ -116,7 +117,7 @@ pub(crate) fn decide(state: &mut State, node: u8, actions: Vec<Action>) {
     };
     for action in actions {
         match action {
-            Action::Take { seen, .. } => {
+            Action::Take { seen, .. } if works(seen.partition) => {
                 let at = usize::from(seen.partition);
                 let head = state.rows[at].log.len() as u8;
                 let (owner, epoch) = (number(&seen.owner), seen.epoch as u8);
@@ -126,6 +127,8 @@ pub(crate) fn decide(state: &mut State, node: u8, actions: Vec<Action>) {
             }
             // The flush: stopped only when no append is under way.
             Action::HandOver { partition, .. } if in_flight(state, partition) => {}
+            Action::Take { .. } => {}
+            Action::HandOver { partition, .. } if !works(partition) => {}
             Action::HandOver { partition, successor } => {
                 let part = &mut state.nodes[usize::from(node)].parts[usize::from(partition)];
                 let successor = number(&successor).expect("a node");
@@ -150,7 +153,7 @@ impl Step {
             let is_member = member.alive && member.incarnation == own.incarnation;
             if own.up {
                 steps.push(Step::Plan { node });
-                steps.extend((0..PARTITIONS as u8).flat_map(|partition| {
+                steps.extend((0..world.partitions).flat_map(|partition| {
                     [Step::Proceed { node, partition }, Step::Begin { node, partition }]
                 }));
                 if state.crashes < world.crashes {
@@ -189,7 +192,7 @@ impl Step {
                 orphans.observed(&nodes, &states(&state.rows), Duration::ZERO);
                 let now = Duration::from_secs(60);
                 let actions = plan(state, node, &nodes, &orphans, (Duration::ZERO, now));
-                decide(state, node, actions);
+                decide(world, state, node, actions);
             }
             Step::Proceed { node, partition } => proceed(world, state, node, partition),
             Step::Begin { node, partition } => begin(world, state, node, partition),

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct World {
     pub(crate) fault: Fault,
+    /// Partitions at work; the others stand still.
+    pub(crate) partitions: u8,
     /// Sends.
     pub(crate) values: u8,
     /// Processes that end without a word.
@@ -49,28 +51,31 @@ pub(crate) struct World {
 impl World {
     /// For what must never happen.
     pub(crate) fn safety() -> Self {
-        if let Ok(e) = std::env::var("B") {
-            let v: Vec<u8> = e.bytes().map(|b| b - b'0').collect();
-            return Self {
-                fault: Fault::None,
-                values: v[0],
-                crashes: v[1],
-                deaths: v[2],
-                losses: v[3],
-                heals: v[4] == 1,
-            };
+        Self {
+            fault: Fault::None,
+            partitions: 1,
+            values: 2,
+            crashes: 1,
+            deaths: 1,
+            losses: 1,
+            heals: false,
         }
-        Self { fault: Fault::None, values: 2, crashes: 0, deaths: 1, losses: 0, heals: false }
     }
 
     /// For what must always be possible again.
     pub(crate) fn liveness() -> Self {
-        Self { values: 1, crashes: 1, deaths: 1, losses: 0, heals: true, ..Self::safety() }
+        Self { values: 1, heals: true, ..Self::safety() }
+    }
+
+    /// Both partitions at work. They meet in their nodes alone, so that almost
+    /// all of its states are pairs of those of one partition: millions.
+    pub(crate) fn wide() -> Self {
+        Self { partitions: 2, values: 1, crashes: 0, ..Self::safety() }
     }
 
     /// With a planted fault.
     pub(crate) fn with(fault: Fault) -> Self {
-        Self { fault, crashes: 1, losses: 0, ..Self::safety() }
+        Self { fault, partitions: 2, losses: 0, ..Self::safety() }
     }
 }
 

@@ -10,7 +10,7 @@ use simpul::proto::chat::v1::SendMessageRequest;
 use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
 use simpul::proto::payment::v1::ProcessPaymentRequest;
 
-use crate::otlp::Collector;
+use crate::collector::Collector;
 use crate::pay::{process, to_toko};
 use crate::support::{Node, eventually, with_token};
 use crate::talk::room;

@@ -7,6 +7,7 @@ mod chat;
 mod cli;
 mod cli_input;
 mod clients;
+mod collector;
 mod commands;
 mod config;
 mod disk;

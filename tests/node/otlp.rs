@@ -1,15 +1,7 @@
 //! Traces, as a real OTLP receiver gets them.
 
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::trace::v1::Span;
 use simpul::proto::chat::v1::chat_request::Frame as Ask;
 use simpul::proto::chat::v1::chat_response::Frame as Tell;
 use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
@@ -17,82 +9,12 @@ use simpul::proto::chat::v1::join::From;
 use simpul::proto::chat::v1::{LeaveRoomRequest, Ping, SendMessageRequest};
 use simpul::proto::payment::v1::ProcessPaymentRequest;
 use simpul::proto::payment::v1::payment_service_client::PaymentServiceClient;
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;
 
+use crate::collector::{Collector, PARENT, TRACE, ancestry, traced};
 use crate::pay::to_toko;
 use crate::support::{Node, eventually, with_token};
 use crate::talk::{Session, room};
-
-/// A collector that keeps every span.
-#[derive(Debug, Clone, Default)]
-pub struct Collector {
-    spans: Arc<Mutex<Vec<Span>>>,
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let spans = request.into_inner().resource_spans.into_iter();
-        let spans = spans.flat_map(|r| r.scope_spans).flat_map(|scope| scope.spans);
-        self.spans.lock().expect("not poisoned").extend(spans);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Collector {
-    /// Listens on a free port; returns the collector and its URL.
-    pub async fn listen() -> (Collector, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let collector = Collector::default();
-        let service = TraceServiceServer::new(collector.clone());
-        let server = tonic::transport::Server::builder().add_service(service);
-        simpul::task::spawn("collector", async move {
-            server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves");
-        });
-        (collector, url)
-    }
-
-    pub fn spans(&self) -> Vec<Span> {
-        self.spans.lock().expect("not poisoned").clone()
-    }
-
-    /// The spans of one trace.
-    fn trace(&self, id: &str) -> Vec<Span> {
-        self.spans().into_iter().filter(|span| hex(&span.trace_id) == id).collect()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The names on the way from a span up to the one that has `root` as parent.
-fn ancestry(spans: &[Span], from: &Span, root: &str) -> Option<Vec<String>> {
-    let mut names = vec![from.name.clone()];
-    let mut at = from.clone();
-    while hex(&at.parent_span_id) != root {
-        at = spans.iter().find(|span| span.span_id == at.parent_span_id)?.clone();
-        names.push(at.name.clone());
-    }
-    Some(names)
-}
-
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-const PARENT: &str = "b7ad6b7169203331";
-
-fn traced<T>(message: T, token: &str) -> Request<T> {
-    let mut request = with_token(message, token);
-    let value = format!("00-{TRACE}-{PARENT}-01").parse().expect("ASCII");
-    request.metadata_mut().insert("traceparent", value);
-    request
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_payment_is_one_trace_from_the_caller_down_to_the_store_and_the_provider() {
@@ -114,6 +36,7 @@ async fn one_payment_is_one_trace_from_the_caller_down_to_the_store_and_the_prov
                 .filter(|span| span.name.starts_with(prefix))
                 .find_map(|span| ancestry(&spans, span, PARENT))
         };
+        assert!(spans.iter().all(|span| collector.sent_by(span) == node.info["node_id"]));
         let store = chain("store.")?;
         let provider = chain("payment.submit")?;
         let call = "simpul.payment.v1.PaymentService/ProcessPayment";

@@ -18,12 +18,12 @@ use super::{Command, Room, Shared, not_owner, now, seconds_since};
 use crate::chat::Job;
 use crate::chat::peers::Released;
 use crate::chat::rules::Limits;
+use crate::clock::{self, Clock};
+use crate::fault::{self, Plant};
 use crate::readiness::{Guard, Readiness};
 use crate::refusal::Refusal;
 use crate::store::StoreError;
 use crate::store::chat::Appended;
-use crate::clock::{self, Clock};
-use crate::fault::{self, Plant};
 use crate::{backoff, chance};
 
 /// How long groups are looked up after one was refused: who sends again what

@@ -75,9 +75,9 @@ impl Input {
         let mut cursor = 0;
         let entered = room.enter(&reader, |head, role| {
             cursor = match from {
-                From::Cursor(cursor) => {
-                    cursor.saturating_add(fault::planted(Plant::CursorOff).into()).min(head.max(cursor))
-                }
+                From::Cursor(cursor) => cursor
+                    .saturating_add(fault::planted(Plant::CursorOff).into())
+                    .min(head.max(cursor)),
                 From::Latest(_) => head,
                 From::Earliest(_) => 0,
                 From::LastN(n) => head.saturating_sub(u64::from(n)),

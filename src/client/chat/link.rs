@@ -17,8 +17,9 @@ use crate::proto::chat::v1::Ping;
 const SILENCE: Duration = Duration::from_secs(1);
 /// The silence where nothing was said for so many times as long.
 const REST: u32 = 8;
-/// How long it may take to answer that.
+/// How long it may take to answer that, and while a message waits for its answer.
 const ANSWER: Duration = Duration::from_secs(2);
+const BUSY_ANSWER: Duration = Duration::from_millis(1500);
 /// The same of what it was sent before it was left, and of a first Join.
 const LAST_ANSWER: Duration = Duration::from_secs(3);
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -190,7 +191,7 @@ impl Link {
         if !self.began || self.answer_by.is_some() || now < self.heard + self.silence(busy) {
             return None;
         }
-        self.answer_by = Some(now + ANSWER);
+        self.answer_by = Some(now + if busy { BUSY_ANSWER } else { ANSWER });
         self.nonce += 1;
         Some(Ping { nonce: self.nonce })
     }

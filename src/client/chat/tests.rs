@@ -41,6 +41,7 @@ struct World {
     seen: BTreeMap<String, Vec<(u64, String)>>,
     acknowledged: Vec<String>,
     preferred: Vec<Vec<String>>,
+    avoided: Vec<Option<String>>,
     ended: bool,
 }
 
@@ -86,6 +87,7 @@ impl World {
             seen: BTreeMap::new(),
             acknowledged: Vec::new(),
             preferred: Vec::new(),
+            avoided: Vec::new(),
             ended: false,
         };
         for n in 0..2 {
@@ -234,7 +236,8 @@ impl World {
     fn act(&mut self) {
         while let Some(action) = self.core.actions.pop_front() {
             match action {
-                Action::Open { link, prefer, .. } => {
+                Action::Open { link, prefer, avoid } => {
+                    self.avoided.push(avoid);
                     assert!(self.opening.replace(link).is_none(), "two openings");
                     self.preferred.push(prefer);
                 }
@@ -398,11 +401,12 @@ fn a_node_that_answers_nothing_is_left() {
     run(&mut world);
     world.step(&Step::Say(0));
     // It takes what it is sent and is frozen.
-    for _ in 0..12 {
+    for _ in 0..6 {
         world.step(&Step::Wait(500));
     }
     assert_eq!(world.sessions.len(), 0);
     assert!(world.opening.is_some(), "it goes on elsewhere");
+    assert_eq!(world.avoided.last(), Some(&Some("s1:1".to_owned())));
     world.settle();
     world.check(true);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use super::PROTOCOL;
+use super::release::spoken;
 use crate::proto::cluster::v1 as pb;
 use crate::refusal::{Reason, Refusal};
 use crate::security::mesh::NodeName;
@@ -40,7 +40,7 @@ impl Identity {
             cluster: self.cluster.clone(),
             node_id: self.node_id.to_string(),
             incarnation: self.incarnation.to_string(),
-            protocol: PROTOCOL,
+            protocol: spoken(),
             schema: self.schema,
             partitions: self.partitions.into(),
             system_id: self.system_id.clone(),
@@ -64,9 +64,13 @@ impl Identity {
         let refuse = |cause, why: String| Err(HelloRefused { cause, why });
         let shown = |text: &str| text.chars().take(64).collect::<String>();
         // One newer is fine too: it speaks this one, and is rolled in first.
-        if !(PROTOCOL - 1..=PROTOCOL + 1).contains(&hello.protocol) {
-            let least = PROTOCOL - 1;
-            let why = format!("{least} to {PROTOCOL} are spoken here, {} there", hello.protocol);
+        let own = spoken();
+        if hello.protocol.abs_diff(own) > 1 {
+            let why = format!(
+                "{} to {own} are spoken here, {} there",
+                own.saturating_sub(1),
+                hello.protocol
+            );
             return refuse(Protocol, why);
         }
         if hello.cluster != self.cluster {
@@ -179,6 +183,7 @@ impl HelloRefused {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PROTOCOL;
     use super::*;
 
     fn identity(node: &str) -> Identity {

@@ -13,6 +13,7 @@ use tonic::Streaming;
 
 use super::convert;
 use super::outbox::Outbox;
+use super::release;
 use super::wire::Encoded;
 use super::{LinkEvent, Shared};
 use crate::chat::{Partitions, Published};
@@ -177,7 +178,7 @@ fn published(link: &Incoming, id: u64, result: Result<Published, Refusal>) {
 
 /// One frame of the other side.
 fn take(shared: &Shared, link: &Arc<Incoming>, work: &Work, frame: pb::RequestFrame) {
-    match frame.frame {
+    match frame.frame.filter(|frame| !release::passes_over(frame)) {
         Some(Request::Publish(publish)) => take_publish(link, work, publish),
         Some(Request::Subscribe(subscribe)) => take_subscribe(shared, link, work, subscribe),
         Some(Request::Unsubscribe(unsubscribe)) => {

@@ -3,7 +3,7 @@
 //! The owner's committer asks here after each commit: one look-up for each room
 //! of it. What is appended is encoded once, however many links want it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ use crate::store::chat::RoomId;
 #[derive(Debug, Default)]
 pub(super) struct Interest {
     /// Looked up by room, never walked through.
-    rooms: Mutex<HashMap<RoomId, Vec<Arc<Incoming>>>>,
+    rooms: Mutex<BTreeMap<RoomId, Vec<Arc<Incoming>>>>,
     count: AtomicUsize,
 }
 
@@ -83,7 +83,7 @@ impl Interest {
 
     fn take_out(
         &self,
-        table: &mut HashMap<RoomId, Vec<Arc<Incoming>>>,
+        table: &mut BTreeMap<RoomId, Vec<Arc<Incoming>>>,
         link: &Arc<Incoming>,
         room: &RoomId,
     ) {
@@ -142,7 +142,7 @@ impl Interest {
         wanted
     }
 
-    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Vec<Arc<Incoming>>>> {
+    fn rooms(&self) -> MutexGuard<'_, BTreeMap<RoomId, Vec<Arc<Incoming>>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

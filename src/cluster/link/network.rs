@@ -81,7 +81,7 @@ impl Network for TlsNetwork {
         let failed =
             |error: &dyn std::fmt::Display| DialError::Failed(format!("{address}: {error}"));
         // Before anything is looked at: a change meanwhile is not missed.
-        let mut trust = self.mesh.trust();
+        let trust = self.mesh.trust();
         let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address))
             .await
             .map_err(|_| failed(&"no answer"))?
@@ -103,14 +103,8 @@ impl Network for TlsNetwork {
         let chain = tls.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
         let believing = self.mesh.clone();
         let expected = node.to_owned();
-        let distrusted = Box::pin(async move {
-            while trust.changed().await.is_ok() {
-                if !believing.believes_server(&chain, &expected) {
-                    return;
-                }
-            }
-            std::future::pending().await
-        });
+        let distrusted =
+            Box::pin(async move { believing.distrusted(trust, &chain, &expected).await });
         Ok(Dialed { stream: Box::new(tls), distrusted })
     }
 }

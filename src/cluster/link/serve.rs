@@ -29,7 +29,7 @@ use super::{MAX_MESSAGE, Shared};
 use crate::proto::cluster::v1 as pb;
 use crate::refusal::{Reason, Refusal};
 use crate::security::mesh::{NodeName, node_of};
-use crate::security::permit::Permit;
+use crate::security::permit::{Permit, Validity};
 use crate::task;
 
 /// The one path.
@@ -143,11 +143,28 @@ where
     outbox.push(Encoded::response(pb::response_frame::Frame::Hello(own)));
     let link = Incoming::new(&hello, shared.next_generation(), outbox.clone());
     let running = incoming::run(shared.clone(), link, rest.collect(), frames);
-    task::spawn("incoming link", running);
+    let validity = permit.map(|permit| permit.validity().clone());
+    let node = hello.node_id;
+    task::spawn("incoming link", async move {
+        // A link lives long: it must not outlive the certificate that it rests on.
+        tokio::select! {
+            biased;
+            refusal = ended(validity) => tracing::info!(node, %refusal, "a link was ended"),
+            () = running => {}
+        }
+    });
     let mut response = ::http::Response::new(Body::new(OutboxBody::response(outbox)));
     let grpc = ::http::HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(::http::header::CONTENT_TYPE, grpc);
     Ok(response)
+}
+
+/// Waits until who opened the link proves to be that node no more.
+async fn ended(validity: Option<Validity>) -> Refusal {
+    match validity {
+        Some(validity) => validity.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Whether the other side is the run of its node that takes part. A node that

@@ -90,6 +90,33 @@ async fn through_a_third_node_or_by_letter_where_no_link_leads() {
     assert_eq!(b.owner.seen.borrow().log, ["relayed", "letter"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn letters_to_an_owner_that_died_go_to_the_next_one_by_its_link() {
+    let world = World::new();
+    world.wires.cut("a", "b");
+    world.wires.cut("c", "b");
+    let [a, b, c] = world.nodes(["a", "b", "c"]);
+    a.linked("c").await;
+    c.linked("a").await;
+    a.links.directory(&[PartitionState {
+        partition: P,
+        owner: "b".into(),
+        epoch: 5,
+        commit_no: 0,
+    }]);
+    let answers: Vec<_> = (0..3).map(|n| a.send(&format!("m{n}"))).collect();
+    world.left(1).await;
+    take(&c, 6, &[&a]);
+    let begun = tokio::time::Instant::now();
+    for answer in answers {
+        answer.await.expect("answered").expect("committed");
+    }
+    // Sooner than anybody looks for letters.
+    assert!(begun.elapsed() < std::time::Duration::from_millis(100), "{:?}", begun.elapsed());
+    assert_eq!(c.owner.seen.borrow().log, ["m0", "m1", "m2"]);
+    assert!(b.owner.seen.borrow().log.is_empty());
+}
+
 #[tokio::test]
 async fn a_followed_room_gets_what_is_appended_and_asks_again_after_a_break() {
     let world = World::new();

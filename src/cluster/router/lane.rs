@@ -147,6 +147,22 @@ impl Lane {
         }
     }
 
+    /// There is a better way than by letter: those that were left are not waited
+    /// for. Whoever owns the partition finds them sooner or later, in the same
+    /// order, and knows them by their names then.
+    pub(super) fn recall(&mut self, via: Option<Via>, mut forget: impl FnMut(u64)) {
+        if via.is_none_or(|via| via == Via::Letter) {
+            return;
+        }
+        for entry in &mut self.entries {
+            if let Some((attempt, Via::Letter)) = entry.sent {
+                entry.sent = None;
+                entry.unknown = true;
+                forget(attempt);
+            }
+        }
+    }
+
     /// The entries whose time is over, or for which nobody waits.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<(Entry, Refusal)> {
         let over = |entry: &Entry| {

@@ -179,3 +179,30 @@ async fn an_authority_that_leaves_the_bundle_takes_its_nodes_with_it() {
     assert!(trust.has_changed().expect("it is there"));
     assert!(!one.believes_server(&chain, "n2"));
 }
+
+#[tokio::test]
+async fn a_certificate_of_another_node_is_refused_at_the_start_and_when_it_is_put_there_later() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mesh = authority();
+    drop(node(data.path(), &mesh, &mesh, "node/n1@mesh.test"));
+    drop(node(data.path(), &mesh, &mesh, "node/n2@mesh.test"));
+    let path = |name: &str| data.path().join(format!("node-{name}-mesh.test-cert.pem"));
+    let key = |name: &str| data.path().join(format!("node-{name}-mesh.test-key.pem"));
+    let mut config = config(data.path());
+    config.node.id = Some("n1".into());
+    config.mesh.trust_domain = Some("mesh.test".parse().expect("a trust domain"));
+    config.mesh.ca_file = Some(data.path().join("node-n1-mesh.test-ca.pem"));
+    (config.mesh.cert_file, config.mesh.key_file) = (Some(path("n2")), Some(key("n2")));
+    let problems = load(&config).expect_err("it is n2's");
+    assert_eq!(problems[0].key, "mesh.cert_file");
+    assert!(problems[0].to_string().contains("names the node n2"), "{}", problems[0]);
+    assert_eq!(Mesh::check(&config, data.path(), SystemTime::now()).len(), 1);
+
+    (config.mesh.cert_file, config.mesh.key_file) = (Some(path("n1")), Some(key("n1")));
+    let one = load(&config).expect("its own");
+    let before = one.server_config();
+    std::fs::copy(path("n2"), path("n1")).expect("copied");
+    std::fs::copy(key("n2"), key("n1")).expect("copied");
+    one.poll(SystemTime::now());
+    assert!(Arc::ptr_eq(&before, &one.server_config()), "the last good one stays");
+}

@@ -46,7 +46,7 @@ fn slow(millis: u64) -> Conditions {
 async fn a_take_waits_for_the_append_that_has_the_row() {
     let (database, a, row) = owned().await;
     a.set(slow(100));
-    let append = tokio::spawn(async move { a.append(part(1, 1)).await });
+    let append = crate::task::spawn("append", async move { a.append(part(1, 1)).await });
     // The append has its fence after 100 ms, its inserts after 200, and its
     // commit lands after 300.
     tokio::time::sleep(Duration::from_millis(150)).await;
@@ -61,7 +61,7 @@ async fn a_take_waits_for_the_append_that_has_the_row() {
 async fn an_owner_that_hangs_between_fence_and_commit_is_ended() {
     let (database, a, row) = owned().await;
     a.set(slow(1_900));
-    let append = tokio::spawn(async move { a.append(part(1, 1)).await });
+    let append = crate::task::spawn("append", async move { a.append(part(1, 1)).await });
     tokio::time::sleep(Duration::from_millis(2_000)).await;
     let b = database.client();
     let taken = b.take(&row, "b", "").await.unwrap().unwrap();
@@ -94,7 +94,7 @@ async fn who_is_cut_off_is_told_in_the_end_and_harms_nobody() {
     a.set(slow(100));
     let append = {
         let a = a.clone();
-        tokio::spawn(async move { a.append(part(1, 1)).await })
+        crate::task::spawn("append", async move { a.append(part(1, 1)).await })
     };
     tokio::time::sleep(Duration::from_millis(150)).await;
     a.set(Conditions { cut: true, ..Conditions::default() });

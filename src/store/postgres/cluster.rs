@@ -65,15 +65,17 @@ impl ClusterStore for PgStore {
         sessions: u32,
     ) -> Result<Option<NodeState>, StoreError> {
         let (id, incarnation) = (id.to_owned(), incarnation.to_owned());
-        self.change("cluster.beat", move |connection| {
-            let (id, incarnation) = (id.clone(), incarnation.clone());
-            Box::pin(async move { nodes::beat(connection, &id, &incarnation, sessions).await })
-        })
-        .await
+        self.vital()
+            .change("cluster.beat", move |connection| {
+                let (id, incarnation) = (id.clone(), incarnation.clone());
+                Box::pin(async move { nodes::beat(connection, &id, &incarnation, sessions).await })
+            })
+            .await
     }
 
     async fn observe(&self) -> Result<Observation, StoreError> {
-        self.read("cluster.observe", |connection| Box::pin(nodes::observe(connection))).await
+        let vital = self.vital();
+        vital.read("cluster.observe", |connection| Box::pin(nodes::observe(connection))).await
     }
 
     async fn declare_dead(
@@ -83,14 +85,15 @@ impl ClusterStore for PgStore {
         beat: u64,
     ) -> Result<bool, StoreError> {
         let (id, incarnation, beat) = (id.to_owned(), incarnation.to_owned(), stored(beat)?);
-        self.change("cluster.declare_dead", move |connection| {
-            let (id, incarnation) = (id.clone(), incarnation.clone());
-            Box::pin(async move {
-                let dead = NodeState::Dead;
-                nodes::set_state(connection, &id, &incarnation, dead, Some(beat)).await
+        self.vital()
+            .change("cluster.declare_dead", move |connection| {
+                let (id, incarnation) = (id.clone(), incarnation.clone());
+                Box::pin(async move {
+                    let dead = NodeState::Dead;
+                    nodes::set_state(connection, &id, &incarnation, dead, Some(beat)).await
+                })
             })
-        })
-        .await
+            .await
     }
 
     async fn set_state(

@@ -8,7 +8,8 @@
 //! anything is changed, unless the newer release wrote into `meta` under
 //! `schema_needs` the newest migration that must be known to run on it. Releases
 //! expand first and contract one release later, so the release before always
-//! runs.
+//! runs, and one that is older is refused: each release's first migration raises
+//! `schema_needs` to the newest of the release before.
 
 use std::sync::LazyLock;
 
@@ -16,10 +17,16 @@ use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
 
+use crate::fault;
 use crate::store::StoreError;
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrations = sqlx::migrate!("src/store/migrations/postgres");
+    let unknown = usize::try_from(fault::releases_before()).unwrap_or(usize::MAX);
+    if unknown > 0 {
+        let known = migrations.migrations.len().saturating_sub(unknown);
+        migrations.migrations = migrations.migrations.iter().take(known).cloned().collect();
+    }
     // The lock below covers more: the look at what is there.
     migrations.set_locking(false);
     migrations
@@ -44,18 +51,19 @@ pub(super) async fn run(connection: &mut PgConnection) -> Result<(), StoreError>
     .execute(&mut *transaction)
     .await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    if applied(&mut transaction).await? > newest() {
+    let applied = applied(&mut transaction).await?;
+    if applied > newest() {
         let needs: Option<String> =
             sqlx::query_scalar("SELECT value FROM meta WHERE key = 'schema_needs'")
                 .fetch_optional(&mut *transaction)
                 .await?;
-        let runs = needs.and_then(|needs| needs.parse::<i64>().ok()).is_some_and(|n| n <= newest());
+        let needs = needs.and_then(|needs| needs.parse().ok()).unwrap_or(applied);
         transaction.rollback().await?;
-        return if runs { Ok(()) } else { Err(newer()) };
+        return if needs <= newest() { Ok(()) } else { Err(newer(applied, needs)) };
     }
     match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
         Ok(()) => Ok(transaction.commit().await?),
-        Err(MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)) => Err(newer()),
+        Err(MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)) => Err(other()),
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
             Err(refused(error))
         }
@@ -72,21 +80,39 @@ pub(super) async fn applied(connection: &mut PgConnection) -> Result<i64, StoreE
         return Ok(0);
     }
     let newest = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations");
-    Ok(newest.fetch_one(connection).await?)
+    newest.fetch_one(connection).await.map_err(|error| match code(&error).as_deref() {
+        Some("42501") => StoreError::Version(
+            "the database user may not use the tables, which another user made".to_owned(),
+        ),
+        _ => error.into(),
+    })
 }
 
-fn newer() -> StoreError {
-    StoreError::Version("the database was made by another, newer release".to_owned())
+/// Releases are rolled one after the other.
+fn newer(applied: i64, needs: i64) -> StoreError {
+    StoreError::Version(format!(
+        "the database was made by a newer release: its schema is {applied} and needs a release \
+         that knows schema {needs}; this one knows {}",
+        newest()
+    ))
+}
+
+fn other() -> StoreError {
+    StoreError::Version("the database was made by another release".to_owned())
 }
 
 /// Without the right to make tables nothing gets better by waiting.
 fn refused(error: sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(|error| error.code().map(|c| c.into_owned()));
-    match code.as_deref() {
+    match code(&error).as_deref() {
         Some("42501" | "3F000") => StoreError::Version(
             "the database user may not make tables in the schema (GRANT CREATE ON SCHEMA)"
                 .to_owned(),
         ),
         _ => error.into(),
     }
+}
+
+/// PostgreSQL's word for what went wrong.
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()))
 }

@@ -93,7 +93,7 @@ fn silent() -> StoreError {
 /// Ends when nobody is left who could ask.
 pub(super) struct Watch {
     pub(super) primary: Primary,
-    pub(super) pools: [PgPool; 2],
+    pub(super) pools: [PgPool; 3],
     pub(super) place: usize,
     pub(super) healthy: watch::Sender<bool>,
 }

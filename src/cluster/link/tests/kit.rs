@@ -132,10 +132,13 @@ impl Partitions for Owner {
     }
 }
 
+/// A letter, and its answer once there is one.
+type Answered = (Letter, Option<Vec<u8>>);
+
 /// Letters in memory; nothing else of the store is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Letters {
-    all: Mutex<BTreeMap<i64, (Letter, Option<Vec<u8>>)>>,
+    all: Mutex<BTreeMap<i64, Answered>>,
 }
 
 fn none<T>() -> Result<T, StoreError> {
@@ -316,6 +319,13 @@ pub(super) fn info(node: &str) -> NodeInfo {
 impl World {
     pub(super) fn new() -> Self {
         Self { wires: Arc::default(), letters: Arc::default() }
+    }
+
+    /// Waits until so many letters were left.
+    pub(super) async fn left(&self, count: usize) {
+        while self.letters.all.lock().expect("not poisoned").len() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(super) fn node(&self, identity: Identity, timeline: u64, backlog: usize) -> Node {

@@ -132,7 +132,8 @@ impl Data {
             } else {
                 let standing = row.filter(|row| !row.record.deleted).map(|row| row.record.head);
                 let follows = known.or(standing).is_some_and(|head| head + 1 == entry.seq);
-                if !follows && !(lax && known.is_none()) {
+                let passes = lax && known.is_none();
+                if !follows && !passes {
                     return Err(corrupt("an append that does not begin after the room's head"));
                 }
             }

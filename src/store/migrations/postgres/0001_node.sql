@@ -1,6 +1,6 @@
 -- What the store knows of itself. The key `schema_needs`, if there, names the
--- newest migration that a release must know to run on this schema: a later
--- migration that only expands leaves it alone, one that contracts raises it.
+-- newest migration that a release must know to run on this schema: the newest of
+-- the release before, since a release expands and the next one contracts.
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL

@@ -26,8 +26,6 @@ CREATE TABLE room (
     PRIMARY KEY ("partition", room)
 ) WITH (fillfactor = 70);
 
-CREATE INDEX room_to_erase ON room ("partition", room) WHERE deleted = 2;
-
 -- The log. The body begins with a format byte: 0 is plain.
 CREATE TABLE entry (
     "partition"       INTEGER NOT NULL,

@@ -37,7 +37,9 @@ async fn put(store: &SqliteStore, key: &'static str, value: String) -> Result<()
 }
 
 async fn keys(store: &SqliteStore) -> Vec<String> {
-    let keys = sqlx::query_scalar("SELECT key FROM meta WHERE key <> 'reopened' ORDER BY key");
+    let keys = sqlx::query_scalar(
+        "SELECT key FROM meta WHERE key NOT IN ('reopened', 'schema_needs') ORDER BY key",
+    );
     keys.fetch_all(store.readers()).await.expect("read")
 }
 
@@ -165,8 +167,11 @@ async fn a_newer_database_is_refused_as_it_is_unless_it_says_that_this_release_c
                 "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
                  execution_time) VALUES (9000, 'later', TRUE, x'00', 0)",
             )
-            .execute(conn)
+            .execute(&mut *conn)
             .await?;
+            sqlx::query("UPDATE meta SET value = '9000' WHERE key = 'schema_needs'")
+                .execute(conn)
+                .await?;
             Ok(())
         })
     });
@@ -177,7 +182,7 @@ async fn a_newer_database_is_refused_as_it_is_unless_it_says_that_this_release_c
 
     let mut connection =
         sqlx::ConnectOptions::connect(&crate::store::sqlite::writing(&path)).await.expect("open");
-    let needs = "INSERT INTO meta (key, value) VALUES ('schema_needs', '1')";
+    let needs = "UPDATE meta SET value = '1' WHERE key = 'schema_needs'";
     sqlx::query(needs).execute(&mut connection).await.expect("said");
     sqlx::Connection::close(connection).await.expect("closed");
     let store = SqliteStore::open(&path, 1).await.expect("it only expanded");
