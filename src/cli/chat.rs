@@ -80,6 +80,8 @@ impl Chat {
             patience: Some(PATIENCE),
             // A node that was never there is not waited for.
             insist: false,
+            // Somebody looks on.
+            quiet: Duration::from_secs(1),
             ..Options::default()
         };
         let (chat, events) = start(Arc::new(Opener(env.clone())), options);

@@ -181,8 +181,28 @@ pub async fn channel(
     endpoint.connect_with_connector(connector).await.map_err(|error| dial_error(address, &error))
 }
 
+/// How long a node with a call open may say nothing until it is asked whether it
+/// is there, and how long it may take to answer: one that is frozen closes nothing.
+/// A connection without an open call is not looked after and costs nothing.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+
+/// The same where the caller asks by itself.
+const LONG_SILENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
 /// How HTTP/2 is spoken with a node. The address gives the requests' authority.
 pub(super) fn endpoint(address: &Address) -> Result<Endpoint, DialError> {
+    spoken(address, SILENCE)
+}
+
+/// The same for streams that are looked after by what is said on them.
+pub(super) fn quiet_endpoint(address: &Address) -> Result<Endpoint, DialError> {
+    spoken(address, LONG_SILENCE)
+}
+
+fn spoken(
+    address: &Address,
+    (silence, answer): (Duration, Duration),
+) -> Result<Endpoint, DialError> {
     let uri = |scheme: &str| {
         format!("{scheme}://{address}")
             .parse::<Uri>()
@@ -194,8 +214,8 @@ pub(super) fn endpoint(address: &Address) -> Result<Endpoint, DialError> {
         .origin(uri("https")?)
         .initial_stream_window_size(128 * 1024)
         .initial_connection_window_size(1024 * 1024)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
+        .http2_keep_alive_interval(silence)
+        .keep_alive_timeout(answer)
         .keep_alive_while_idle(false))
 }
 

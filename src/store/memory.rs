@@ -14,6 +14,8 @@
 mod chat;
 mod cluster;
 mod data;
+mod ledger;
+mod payment;
 mod transaction;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -100,6 +100,28 @@ async fn a_roll_of_all_nodes() {
     kept(4, plan, vec![Fault::Roll]).await;
 }
 
+/// One fault alone, by its name: `SIMPUL_TEST_FAULT=RestartStore`, with the nodes'
+/// logs kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one() {
+    let Ok(name) = std::env::var("SIMPUL_TEST_FAULT") else { return };
+    let Some(plan) = three() else { return };
+    let fault = match name.as_str() {
+        "Kill" => Fault::Kill(0),
+        "KillAll" => Fault::KillAll,
+        "Freeze" => Fault::Freeze(0, 5000),
+        "CutMesh" => Fault::CutMesh,
+        "CutStore" => Fault::CutStore(0),
+        "Isolate" => Fault::Isolate(0),
+        "KillStore" => Fault::KillStore,
+        "RestartStore" => Fault::RestartStore,
+        "Promote" => Fault::Promote,
+        "Roll" => Fault::Roll,
+        _ => panic!("no fault of that name"),
+    };
+    kept(5, Plan { standby: fault == Fault::Promote, ..plan }, vec![fault]).await;
+}
+
 /// As many runs as asked for, each with other faults.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many() {

@@ -183,4 +183,4 @@ promised_by!(postgres, Postgres: ledger payment chat writer cluster);
 promised_by!(citus, Citus: ledger payment chat writer cluster);
 promised_by!(postgres_books, PostgresBooks: books);
 #[cfg(feature = "fault")]
-promised_by!(memory, Memory: chat cluster);
+promised_by!(memory, Memory: ledger payment chat writer cluster);

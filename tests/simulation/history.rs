@@ -27,9 +27,23 @@ pub(crate) struct Standing {
     pub(crate) body: String,
 }
 
+/// How far everybody is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Messages that were said.
+    pub(crate) said: usize,
+    /// Those of them without an answer.
+    pub(crate) open: usize,
+    /// The last seq seen, by reader and room.
+    pub(crate) read: BTreeMap<(String, String), u64>,
+}
+
 /// Everything, in the order in which it happened. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct History(Arc<Mutex<Vec<(Duration, String, Result<Fact, String>)>>>);
+pub(crate) struct History(Arc<Mutex<Vec<Line>>>);
+
+/// When, to whom, and what: a fact, or a text for the trace alone.
+type Line = (Duration, String, Result<Fact, String>);
 
 impl History {
     pub(crate) fn fact(&self, at: Duration, who: &str, fact: Fact) {
@@ -43,7 +57,7 @@ impl History {
 
     pub(crate) fn trace(&self) -> Vec<String> {
         let lines = self.0.lock().expect("whole");
-        let line = |(at, who, what): &(Duration, String, Result<Fact, String>)| match what {
+        let line = |(at, who, what): &Line| match what {
             Ok(fact) => format!("{:>9.3} {who:<5} {fact:?}", at.as_secs_f64()),
             Err(text) => format!("{:>9.3} {who:<5} {text}", at.as_secs_f64()),
         };
@@ -58,13 +72,22 @@ impl History {
         told.collect()
     }
 
-    /// How many said messages have no answer, and how far each reader is, by
-    /// reader and room.
-    pub(crate) fn progress(&self) -> (usize, BTreeMap<(String, String), u64>) {
-        let (mut open, mut read) = (BTreeSet::new(), BTreeMap::new());
+    /// How many texts of the trace begin so.
+    pub(crate) fn told(&self, begin: &str) -> u64 {
+        let lines = self.0.lock().expect("whole");
+        let told = lines.iter().filter_map(|(_, _, what)| what.as_ref().err());
+        told.filter(|text| text.starts_with(begin)).count() as u64
+    }
+
+    /// How far everybody is.
+    pub(crate) fn progress(&self) -> Progress {
+        let (mut said, mut open, mut read) = (0, BTreeSet::new(), BTreeMap::new());
         for (who, fact) in self.facts() {
             match fact {
-                Fact::Said { id, .. } => drop(open.insert(id)),
+                Fact::Said { id, .. } => {
+                    said += 1;
+                    open.insert(id);
+                }
                 Fact::Acknowledged { id, .. } | Fact::Refused { id, .. } => drop(open.remove(&id)),
                 Fact::Saw { room, seq, .. } => {
                     let far = read.entry((who, room)).or_insert(0);
@@ -72,7 +95,7 @@ impl History {
                 }
             }
         }
-        (open.len(), read)
+        Progress { said, open: open.len(), read }
     }
 
     /// Whether half of what was acknowledged since `from` was seen within `soon`

@@ -14,6 +14,7 @@
 //! are made by the harness, which the network knows nothing of.
 
 #![cfg(feature = "fault")]
+#![allow(clippy::print_stdout)] // Seeds and traces are told.
 
 mod chaos;
 mod history;
@@ -23,7 +24,7 @@ mod person;
 mod world;
 
 use simpul::fault::Plant;
-use world::{Outcome, run};
+use world::{Outcome, Ways, run};
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -36,25 +37,49 @@ fn assert_sound(seed: u64, outcome: &Outcome) {
     }
 }
 
-/// Runs seeds on two threads; gives those that failed, with what was wrong.
-fn failures(first: u64, count: u64, plant: Option<Plant>) -> Vec<(u64, Vec<String>)> {
+/// What became of some seeds.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Those that failed, with what was wrong.
+    failed: Vec<(u64, Vec<String>)>,
+    /// What happened in all of them.
+    ways: Ways,
+}
+
+/// Runs seeds on two threads.
+fn tally(first: u64, count: u64, plant: Option<Plant>) -> Tally {
     let half = |odd: u64| {
         let seeds = (first..first + count).filter(move |seed| seed % 2 == odd);
         std::thread::spawn(move || {
-            let judged = seeds.map(|seed| (seed, run(seed, plant).problems));
-            judged.filter(|(_, problems)| !problems.is_empty()).collect::<Vec<_>>()
+            let mut tally = Tally::default();
+            for seed in seeds {
+                let Outcome { problems, ways, .. } = run(seed, plant);
+                tally.ways = tally.ways.and(ways);
+                if !problems.is_empty() {
+                    println!("seed {seed}: {problems:?}");
+                    tally.failed.push((seed, problems));
+                }
+            }
+            tally
         })
     };
-    let halves = [half(0), half(1)];
-    halves.into_iter().flat_map(|half| half.join().expect("judged")).collect()
+    let [mut one, other] = [half(0), half(1)].map(|half| half.join().expect("judged"));
+    one.failed.extend(other.failed);
+    one.failed.sort_by_key(|(seed, _)| *seed);
+    Tally { ways: one.ways.and(other.ways), ..one }
 }
 
 #[test]
 fn seeds_lose_and_double_nothing() {
     let (first, count) = (number("SIMPUL_TEST_FIRST_SEED", 0), number("SIMPUL_TEST_SEEDS", 300));
-    let failed = failures(first, count, None);
-    println!("{count} seeds from {first}, {} failed", failed.len());
+    let Tally { failed, ways } = tally(first, count, None);
+    println!("{count} seeds from {first}, {} failed; {ways:?}", failed.len());
     assert!(failed.is_empty(), "replay with SIMPUL_TEST_SEED: {failed:#?}");
+    // So many walk every way.
+    if count >= 100 {
+        let Ways { relayed, letters, left, moved } = ways;
+        assert!([relayed, letters, left, moved].iter().all(|times| *times > 0), "{ways:?}");
+    }
 }
 
 #[test]
@@ -94,8 +119,8 @@ fn the_same_seed_is_the_same_story() {
 /// Looks for a seed that shows the fault.
 fn is_found(plant: Plant) {
     for from in (0..200).step_by(10) {
-        let failed = failures(from, 10, Some(plant));
-        if let Some((seed, problems)) = failed.first() {
+        let tally = tally(from, 10, Some(plant));
+        if let Some((seed, problems)) = tally.failed.first() {
             println!("{plant:?} found by seed {seed}: {}", problems[0]);
             return;
         }

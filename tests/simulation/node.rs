@@ -1,7 +1,7 @@
 //! A node: what the product's own node wires, without files, TLS and payments.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use simpul::chat::metrics::ChatMetrics;
 use simpul::chat::peers::Position;
 use simpul::chat::{Chat, Content, Partitions, Peers, Proposal, Router};
 use simpul::cluster::driver::{
-    self, ClusterMetrics, Driver, Inbox, Incarnations, LinkState, Mesh, Recovery,
+    self, ClusterMetrics, Driver, Handle, Inbox, Incarnations, LinkState, Mesh, Recovery,
 };
 use simpul::cluster::link::{self, Identity, LinkEvent, LinkMetrics, Links, OnTouched};
 use simpul::cluster::membership::Rules;
@@ -21,6 +21,7 @@ use simpul::store::chat::{PartitionState, RoomRole};
 use simpul::store::cluster::{ClusterStore, NodeInfo, NodeRecord, StoreIdentity};
 use simpul::store::memory::MemoryStore;
 use simpul::{chance, clock, drain, task};
+use tokio::sync::watch;
 use tonic::body::Body;
 
 use crate::network::{self, MESH, PUBLIC, Wires, principal};
@@ -39,6 +40,12 @@ pub(crate) struct Machine {
     pub(crate) rooms: Vec<(String, Vec<String>)>,
     /// Raised once they are made.
     pub(crate) made: Arc<AtomicBool>,
+    /// Asks the process to stop.
+    pub(crate) stop: Arc<watch::Sender<bool>>,
+    /// How many processes have left the cluster by themselves.
+    pub(crate) left: Arc<AtomicUsize>,
+    /// What links count.
+    pub(crate) metrics: LinkMetrics,
 }
 
 /// The data directory's memory of incarnations.
@@ -151,7 +158,9 @@ fn cluster_config() -> schema::Cluster {
 /// The process, from its start to its crash.
 pub(crate) async fn run(machine: Machine) -> turmoil::Result {
     let Machine { id, store, .. } = &machine;
-    let (_drain, watch) = drain::channel();
+    let (public, watch) = drain::channel();
+    // Links stand until the process is gone.
+    let (_mesh, mesh_watch) = drain::channel();
     let readiness = Readiness::new();
     let incarnation = chance::uuid().to_string();
     let links = Links::new(link::Parts {
@@ -169,7 +178,7 @@ pub(crate) async fn run(machine: Machine) -> turmoil::Result {
         network: Arc::new(Wires),
         store: Arc::new(store.clone()),
         touched: Arc::new(Nothing),
-        metrics: LinkMetrics::unregistered(),
+        metrics: machine.metrics.clone(),
     });
     let chat = Chat::start(
         Arc::new(store.clone()),
@@ -184,7 +193,7 @@ pub(crate) async fn run(machine: Machine) -> turmoil::Result {
     )
     .await?;
     let partitions = chat.partitions();
-    links.start(partitions.clone(), &watch);
+    links.start(partitions.clone(), &mesh_watch);
     let route = links.service();
     task::spawn("mesh listener", async move {
         let serve = |stream| link::serve(route.clone(), stream, NodeName::Any);
@@ -192,7 +201,8 @@ pub(crate) async fn run(machine: Machine) -> turmoil::Result {
     });
     let inbox = Inbox::new();
     task::spawn("news of links", tell(links.clone(), inbox.clone()));
-    let driver = join(&machine, &incarnation, &links, partitions, &readiness, &inbox).await;
+    let (driver, handle) =
+        join(&machine, &incarnation, &links, partitions.clone(), &readiness, &inbox).await;
     task::spawn("cluster driver", driver.run());
     if !machine.rooms.is_empty() {
         task::spawn(
@@ -204,7 +214,32 @@ pub(crate) async fn run(machine: Machine) -> turmoil::Result {
         Ok::<_, Infallible>(http::Response::new(Body::empty()))
     });
     let route = chat.route(nothing);
-    network::accept(PUBLIC, |stream| network::chat(route.clone(), stream)).await
+    tokio::select! {
+        biased;
+        () = hand_over(&machine, &handle, partitions) => {}
+        served = network::accept(PUBLIC, |stream| network::chat(route.clone(), stream)) => {
+            return served;
+        }
+    }
+    public.drain(Duration::from_millis(500)).await;
+    handle.leave(Duration::from_millis(500)).await;
+    if handle.standing().borrow().left {
+        machine.left.fetch_add(1, Ordering::Relaxed);
+    }
+    // What is left of the process is stopped by whoever starts the next.
+    std::future::pending().await
+}
+
+/// Waits until the process is to stop; then what it owns is handed over, and
+/// people are told where they may go. They are served meanwhile.
+async fn hand_over(machine: &Machine, handle: &Handle, partitions: Arc<dyn Partitions>) {
+    drop(machine.stop.subscribe().wait_for(|stop| *stop).await);
+    handle.hand_over(Duration::from_secs(2)).await;
+    let elsewhere = handle.standing().borrow().elsewhere.clone();
+    if !elsewhere.is_empty() {
+        partitions.move_sessions(usize::MAX, &elsewhere, Duration::from_millis(200));
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
 }
 
 /// Tries until it takes part.
@@ -215,7 +250,7 @@ async fn join(
     partitions: Arc<dyn Partitions>,
     readiness: &Readiness,
     inbox: &Inbox,
-) -> Driver {
+) -> (Driver, Handle) {
     let store: Arc<dyn ClusterStore> = Arc::new(machine.store.clone());
     let id = &machine.id;
     loop {
@@ -241,7 +276,7 @@ async fn join(
             inbox: inbox.clone(),
         });
         match joined.await {
-            Ok((driver, _handle)) => return driver,
+            Ok(joined) => return joined,
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }

@@ -1,7 +1,7 @@
 //! Somebody who talks: the product's client, and what is noted of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ use turmoil::net::TcpStream;
 use crate::history::{Fact, History};
 use crate::network::{PUBLIC, WHO};
 
-/// What each says when all has been well for long.
+/// What each says in a round, when all has been well for long.
 pub(crate) const AFTERWARDS: usize = 8;
 
 /// Who it is and what it does.
@@ -34,8 +34,8 @@ pub(crate) struct Person {
     pub(crate) says: Vec<(Duration, String)>,
     pub(crate) history: History,
     pub(crate) begin: Arc<AtomicBool>,
-    /// Raised when all has been well for long.
-    pub(crate) late: Arc<AtomicBool>,
+    /// How many rounds are to be said: none until all has been well for long.
+    pub(crate) rounds: Arc<AtomicUsize>,
     pub(crate) end: Arc<AtomicBool>,
 }
 
@@ -105,6 +105,7 @@ impl Person {
             insist: true,
             buffer: 64,
             chance: chance::unit,
+            ..Options::default()
         };
         let (chat, mut events) = chat::start(door, options);
         for room in &self.rooms {
@@ -117,12 +118,11 @@ impl Person {
         let began = Instant::now();
         let mut says = self.says.iter().cloned().enumerate();
         let mut next = says.next();
-        let mut afterwards = 0..AFTERWARDS;
+        let mut afterwards = 0;
         while !self.end.load(Ordering::Relaxed) {
-            if next.is_none()
-                && self.late.load(Ordering::Relaxed)
-                && let Some(number) = afterwards.next()
-            {
+            if next.is_none() && afterwards < self.rounds.load(Ordering::Relaxed) * AFTERWARDS {
+                let number = afterwards;
+                afterwards += 1;
                 let room = &self.rooms[number % self.rooms.len()];
                 let after = began.elapsed() + chance_of(200);
                 next = Some((self.says.len() + number, (after, room.clone())));
@@ -145,7 +145,7 @@ impl Person {
                     }
                     next = says.next();
                 }
-                () = sleep(Duration::from_millis(50)) => {}
+                () = sleep(Duration::from_millis(100)) => {}
             }
         }
         Ok(())

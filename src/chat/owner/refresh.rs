@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Shared, now};
-use crate::clock;
+use crate::clock::{self, Clock, System};
 use crate::store::StoreError;
 
 /// How often the view is confirmed; a third of what it may be old.
@@ -51,7 +51,7 @@ pub(crate) async fn forget(shared: Arc<Shared>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if let Err(error) = forget_keys(&shared, SystemTime::now()).await {
+        if let Err(error) = forget_keys(&shared, System.now()).await {
             tracing::warn!(%error, "old client message ids could not be forgotten");
         }
         if let Err(error) = erase(&shared).await {

@@ -49,8 +49,8 @@ impl Local {
             () = ends.told() => Ok(()),
             ended = self.serve(env, &home, &mut children) => ended,
         };
-        child::end_all(env, &mut children, &mut ends).await?;
-        ended.map(|()| Exit::Done)
+        let told = child::end_all(env, &mut children, &mut ends).await;
+        ended.and(told).map(|()| Exit::Done)
     }
 
     /// Starts the nodes, then keeps them and the conversation going.
@@ -91,11 +91,11 @@ async fn converse(env: &Env, children: &mut [Child], quiet: bool) -> Result<(), 
     loop {
         tokio::select! {
             biased;
-            event = demo.next() => demo.event(env, event)?,
+            event = demo.next() => demo.event(env, event).await?,
             _ = looks.tick() => {
                 for child in children.iter_mut() {
-                    if child.revive(env).await? {
-                        demo.moved(child);
+                    if child.revive(env)? {
+                        demo.moved(child).await;
                     }
                 }
                 demo.report(env)?;
@@ -124,8 +124,8 @@ fn unusable(path: &Path, error: &std::io::Error) -> Failure {
 
 /// How to take part.
 fn introduce(env: &Env, children: &[Child]) -> Result<(), Failure> {
-    let Some(last) = children.last() else { return Ok(()) };
-    let dir = last.dir().display();
+    let (Some(first), Some(last)) = (children.first(), children.last()) else { return Ok(()) };
+    let dir = first.dir().display();
     env.output.note(&format!(
         "\nTake part, in another terminal:\n  simpul chat lobby --as alice --data-dir {dir}\n  \
          simpul cluster status --watch --as alice --role operator --data-dir {dir}\n\
@@ -134,11 +134,12 @@ fn introduce(env: &Env, children: &[Child]) -> Result<(), Failure> {
     ))
 }
 
-/// What ends the command: ctrl-c or SIGTERM.
+/// What ends the command: ctrl-c, SIGTERM, or a terminal that is closed.
 #[derive(Debug)]
 struct Ends {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Ends {
@@ -149,6 +150,7 @@ impl Ends {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
         })
     }
 
@@ -158,6 +160,7 @@ impl Ends {
             biased;
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Settings {
     pub(super) patience: Option<Duration>,
     /// Whether it goes on before any node has answered at all.
     pub(super) insist: bool,
+    /// The longest silence before a node is asked whether it is there.
+    pub(super) quiet: Duration,
 }
 
 /// What is to be done, in order.
@@ -97,7 +99,7 @@ pub(super) struct Core {
     pub(super) next: Option<LinkId>,
     pub(super) old: Option<LinkId>,
     moving: Option<Move>,
-    /// The server of the link that was lost last.
+    /// The node that was lost last, until another stream stands: it is tried last.
     left: Option<String>,
     /// Links that failed one after another, since when, and when to try again.
     attempt: u32,
@@ -189,6 +191,18 @@ impl Core {
         self.settle();
     }
 
+    /// The caller wants to be at one of these nodes rather: as if its own had told
+    /// it to move there.
+    pub(super) fn go(&mut self, now: Duration, to: Vec<String>) {
+        self.now = now;
+        let current = self.current.and_then(|id| self.links.get_mut(&id));
+        if let Some(link) = current.filter(|link| !to.contains(&link.server)) {
+            link.go = Some(now);
+            link.go_to = to;
+        }
+        self.settle();
+    }
+
     /// A stream is open.
     pub(super) fn opened(&mut self, now: Duration, id: LinkId, server: String) {
         self.now = now;
@@ -206,7 +220,7 @@ impl Core {
     pub(super) fn closed(&mut self, now: Duration, id: LinkId, why: Why, is_final: bool) {
         self.now = now;
         let Some(link) = self.links.remove(&id) else { return };
-        if link.is_open() {
+        if link.is_open() && self.current == Some(id) {
             self.left = Some(link.server);
         }
         self.actions.push_back(Action::Close(id));
@@ -273,6 +287,9 @@ impl Core {
         self.now = now;
         let Some(link) = self.links.get_mut(&id) else { return };
         link.heard(now);
+        if !matches!(frame, Tell::Pong(_)) {
+            link.spoke(now);
+        }
         self.met = true;
         match frame {
             Tell::Joined(joined) => self.joined(id, joined),

@@ -28,6 +28,7 @@ pub(super) enum Command {
     Join(String, From),
     Leave(String),
     Send(Send),
+    Go(Vec<String>),
 }
 
 /// A stream and the way to write to it.
@@ -133,6 +134,7 @@ impl Driver {
             Command::Join(room, from) => self.core.join(now, room, from),
             Command::Leave(room) => self.core.leave(now, &room),
             Command::Send(send) => self.core.send(now, send),
+            Command::Go(to) => self.core.go(now, to),
         }
     }
 

@@ -2,23 +2,25 @@
 //! node still answers. Pure.
 //!
 //! A node that is frozen or cut off closes nothing. So a link that has been
-//! silent is pinged, soon when an answer is awaited, and given up when the
-//! answer does not come: another node may know better.
+//! silent is pinged, and given up when the answer does not come: another node may
+//! know better. While a message waits for its answer, and in a conversation that
+//! is alive, the silence may last a second. Where nothing has been said for long
+//! it may last an eighth of that time, so that millions of chats at rest do not
+//! keep their nodes busy with pings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::proto::chat::v1::Ping;
 
-/// Silence after which a node is asked whether it is there.
-const IDLE: Duration = Duration::from_secs(15);
-/// The same while a message waits for its answer.
-const BUSY: Duration = Duration::from_secs(1);
-/// How long it may take to answer that, or what it was sent before it was left,
-const ANSWER: Duration = Duration::from_secs(3);
-/// while a message waits,
-const BUSY_ANSWER: Duration = Duration::from_millis(1500);
-/// and to answer the first Join.
+/// The shortest silence after which a node is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(1);
+/// The silence where nothing was said for so many times as long.
+const REST: u32 = 8;
+/// How long it may take to answer that.
+const ANSWER: Duration = Duration::from_secs(2);
+/// The same of what it was sent before it was left, and of a first Join.
+const LAST_ANSWER: Duration = Duration::from_secs(3);
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// How far a room is on a link.
@@ -44,6 +46,10 @@ pub(super) struct Link {
     began: bool,
     /// When the node last spoke, or was first asked something.
     heard: Duration,
+    /// When anything but an answer to a Ping was said, by either side.
+    spoke: Duration,
+    /// The longest silence, however long nothing was said.
+    quiet: Duration,
     /// By when an answer must come.
     answer_by: Option<Duration>,
     nonce: u64,
@@ -54,14 +60,17 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// One that is being opened.
-    pub(super) fn new(now: Duration) -> Self {
+    /// One that is being opened. `quiet` is the longest silence before its node is
+    /// asked whether it is there.
+    pub(super) fn new(now: Duration, quiet: Duration) -> Self {
         Self {
             server: String::new(),
             rooms: BTreeMap::new(),
             open: false,
             began: false,
             heard: now,
+            spoke: now,
+            quiet,
             answer_by: None,
             nonce: 0,
             go: None,
@@ -73,7 +82,7 @@ impl Link {
     pub(super) fn open(&mut self, server: String, now: Duration) {
         self.server = server;
         self.open = true;
-        self.heard = now;
+        self.asked(now);
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -90,15 +99,21 @@ impl Link {
         self.answer_by = first.map(|_| now + FIRST_ANSWER);
     }
 
+    /// What it said was more than that it is there.
+    pub(super) fn spoke(&mut self, now: Duration) {
+        self.spoke = now;
+    }
+
     /// Something was asked after a silence that meant nothing.
     pub(super) fn asked(&mut self, now: Duration) {
         self.heard = now;
+        self.spoke = now;
     }
 
     /// Another link is current: this one has a last while.
     pub(super) fn retire(&mut self, now: Duration) {
         self.retired = true;
-        self.answer_by = Some(now + ANSWER);
+        self.answer_by = Some(now + LAST_ANSWER);
     }
 
     pub(super) fn asked_join(&mut self, room: &str, now: Duration) {
@@ -172,10 +187,10 @@ impl Link {
 
     /// The Ping that is due.
     pub(super) fn ping(&mut self, now: Duration, busy: bool) -> Option<Ping> {
-        if !self.began || self.answer_by.is_some() || now < self.heard + silence(busy) {
+        if !self.began || self.answer_by.is_some() || now < self.heard + self.silence(busy) {
             return None;
         }
-        self.answer_by = Some(now + if busy { BUSY_ANSWER } else { ANSWER });
+        self.answer_by = Some(now + ANSWER);
         self.nonce += 1;
         Some(Ping { nonce: self.nonce })
     }
@@ -187,11 +202,14 @@ impl Link {
             _ => None,
         };
         let again = self.rooms.values().filter_map(again).min();
-        let quiet = (self.began && self.answer_by.is_none()).then(|| self.heard + silence(busy));
+        let quiet =
+            (self.began && self.answer_by.is_none()).then(|| self.heard + self.silence(busy));
         again.into_iter().chain(self.awaited()).chain(quiet).min()
     }
-}
 
-fn silence(busy: bool) -> Duration {
-    if busy { BUSY } else { IDLE }
+    /// How long the node may say nothing before it is asked.
+    fn silence(&self, busy: bool) -> Duration {
+        let rest = if busy { Duration::ZERO } else { self.heard.saturating_sub(self.spoke) };
+        (rest / REST).max(SILENCE).min(self.quiet)
+    }
 }

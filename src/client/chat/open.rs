@@ -2,14 +2,12 @@
 //! a simulated network, and against a peer in memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, FuturesUnordered};
+use futures_util::stream::BoxStream;
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status, Streaming};
@@ -19,16 +17,13 @@ use super::event::Why;
 use crate::client::Client;
 use crate::client::dial::{Address, DialError};
 use crate::client::renewal::{Renewal, Tokens};
-use crate::client::servers::{Servers, around};
+use crate::client::servers::{Servers, around, first};
 use crate::proto::chat::v1::{ChatRequest, ChatResponse};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Frames that wait to be written. More than the rooms and messages that can
 /// be under way: a full one is a broken stream.
 pub(super) const OUTGOING: usize = 1024;
-
-/// How long one server is tried before the next is tried beside it.
-const ALONE: Duration = Duration::from_secs(1);
 
 /// Opens `Chat` streams.
 #[async_trait]
@@ -151,8 +146,8 @@ impl Open for Remote {
         let token = self.tokens.token();
         let bearer = token.as_ref().map(bearer).transpose()?;
         let (name, tls) = (self.server_name.as_deref(), self.tls.clone());
-        let nodes = Servers::connect(vec![server.clone()], name, tls).await?;
-        let client = Client::new(nodes, bearer, None, Duration::from_secs(30));
+        let nodes = Servers::connect_for_chat(vec![server.clone()], name, tls).await?;
+        let client = Client::new(nodes, bearer, None, std::time::Duration::from_secs(30));
         let request = Request::new(ReceiverStream::new(outgoing));
         let incoming = client.chat().chat(request).await?.into_inner();
         Ok(Opened::new(incoming).renewed_from(self.tokens.clone(), token.as_ref()))
@@ -171,16 +166,9 @@ fn bearer(token: &SecretString) -> Result<MetadataValue<Ascii>, OpenError> {
 /// An open stream with the way to write to it, and where it is.
 pub(super) type Found = (Address, mpsc::Sender<ChatRequest>, Opened);
 
-async fn try_one(opener: &dyn Open, server: Address) -> Result<Found, OpenError> {
-    let (frames, outgoing) = mpsc::channel(OUTGOING);
-    let opened = opener.open(&server, outgoing).await?;
-    Ok((server, frames, opened))
-}
-
 /// Tries everyone once: those that are preferred first, then one's own from a
-/// random one on, whom to avoid last. Who does not answer soon is still waited
-/// for while the next is tried: a frozen node takes connections. The error is of the last one tried, and
-/// final when every one was.
+/// random one on, whom to avoid last; beside one that is silent the next. The
+/// error is the last one that came, and final when every one was.
 pub(super) async fn anywhere(
     opener: Arc<dyn Open>,
     prefer: Vec<String>,
@@ -198,75 +186,20 @@ pub(super) async fn anywhere(
         order.extend(fresh);
     }
     order.sort_by_key(|address| avoid.as_ref().is_some_and(|avoid| *avoid == address.to_string()));
-    let mut order = order.into_iter();
-    let mut trying = FuturesUnordered::new();
-    let (mut last, mut all_final) = (None, true);
-    loop {
-        match order.next() {
-            Some(server) => trying.push(try_one(opener.as_ref(), server)),
-            None if trying.is_empty() => break,
-            None => {}
-        }
-        let tried = if order.len() == 0 {
-            trying.next().await
-        } else {
-            // It goes on, with another beside it.
-            let Ok(tried) = timeout(ALONE, trying.next()).await else { continue };
-            tried
-        };
-        match tried {
-            Some(Ok(found)) => return Ok(found),
-            Some(Err(error)) => {
-                all_final &= error.is_final;
-                last = Some(error);
-            }
-            None => {}
-        }
-    }
-    match (last, own) {
+    let opener = &opener;
+    let opens = order.into_iter().map(|server| async move {
+        let (frames, outgoing) = mpsc::channel(OUTGOING);
+        let opened = opener.open(&server, outgoing).await?;
+        Ok((server, frames, opened))
+    });
+    let mut errors: Vec<OpenError> = match first(opens).await {
+        Ok(found) => return Ok(found),
+        Err(errors) => errors,
+    };
+    let all_final = errors.iter().all(|error| error.is_final);
+    match (errors.pop(), own) {
         (Some(error), _) => Err(OpenError { is_final: all_final, ..error }),
         (None, Err(error)) => Err(error),
         (None, Ok(_)) => Err(DialError::Address("there is no server".to_owned()).into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two of three servers take connections and say nothing.
-    struct Frozen;
-
-    #[async_trait]
-    impl Open for Frozen {
-        fn servers(&self) -> Result<Vec<Address>, OpenError> {
-            Ok(["a:1", "b:1", "c:1"].iter().filter_map(|text| text.parse().ok()).collect())
-        }
-
-        async fn open(
-            &self,
-            server: &Address,
-            _: mpsc::Receiver<ChatRequest>,
-        ) -> Result<Opened, OpenError> {
-            if server.host != "c" {
-                std::future::pending::<()>().await;
-            }
-            let (incoming, tokens) =
-                (futures_util::stream::pending(), futures_util::stream::pending());
-            Ok(Opened { incoming: incoming.boxed(), tokens: tokens.boxed() })
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_says_nothing_holds_nobody_up() {
-        let begun = tokio::time::Instant::now();
-        let found = anywhere(Arc::new(Frozen), Vec::new(), None, 0.0).await.expect("c answers");
-        assert_eq!((found.0.host.as_str(), begun.elapsed()), ("c", ALONE * 2));
-
-        let begun = tokio::time::Instant::now();
-        let prefer = vec!["b:1".to_owned(), "c:1".to_owned()];
-        let found = anywhere(Arc::new(Frozen), prefer, Some("b:1".into()), 0.0).await;
-        assert_eq!(found.expect("c answers").0.host, "c");
-        assert_eq!(begun.elapsed(), Duration::ZERO, "whom to avoid comes last");
     }
 }

@@ -16,6 +16,8 @@ use crate::proto::chat::v1::{
     Failed, Join, Joined, Message, Notice, NoticeKind, Pong, Send, Sent, join,
 };
 
+mod quiet;
+
 /// One stream's node side.
 #[derive(Debug, Default)]
 struct Session {
@@ -59,6 +61,10 @@ enum Step {
     Wait(u16),
 }
 
+fn settings_of(patience: Option<Duration>) -> Settings {
+    Settings { patience, insist: true, quiet: Duration::from_secs(15) }
+}
+
 fn half() -> f64 {
     0.5
 }
@@ -69,7 +75,7 @@ fn room(n: u8) -> String {
 
 impl World {
     fn new() -> Self {
-        let settings = Settings { patience: None, insist: true };
+        let settings = settings_of(None);
         let mut world = Self {
             core: Core::new(settings, half),
             now: Duration::ZERO,
@@ -407,7 +413,7 @@ fn a_node_that_answers_nothing_is_left() {
 
 #[test]
 fn who_has_no_patience_is_told_the_end_and_what_is_not_known() {
-    let settings = Settings { patience: Some(Duration::from_secs(5)), insist: true };
+    let settings = settings_of(Some(Duration::from_secs(5)));
     let mut world = World { core: Core::new(settings, half), ..World::new() };
     world.opening = None;
     world.core.join(world.now, room(0), From::Latest);
@@ -423,7 +429,7 @@ fn who_has_no_patience_is_told_the_end_and_what_is_not_known() {
 
 #[test]
 fn a_room_that_may_not_be_read_takes_its_messages_with_it() {
-    let settings = Settings { patience: None, insist: true };
+    let settings = settings_of(None);
     let mut core = Core::new(settings, half);
     let now = Duration::ZERO;
     core.join(now, "r".into(), From::Latest);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::ledger::Books;
 use crate::principal::Principal;
 use crate::store::chat::{Entry, KeyRecord, MemberRecord, PartitionState, RoomId, RoomRecord};
 use crate::store::cluster::{Letter, NodeRecord, StoreIdentity};
@@ -19,6 +20,8 @@ pub(super) struct Data {
     pub(super) nodes: BTreeMap<String, NodeRecord>,
     pub(super) letters: BTreeMap<i64, Posted>,
     pub(super) last_letter: i64,
+    /// Accounts and payments.
+    pub(super) books: Books,
     /// Which transaction has which partition's row locked.
     pub(super) locks: BTreeMap<u16, u64>,
     pub(super) last_transaction: u64,

@@ -12,10 +12,15 @@ use tokio::time::Instant;
 
 use super::{Ends, say, unusable};
 use crate::cli::env::Env;
+use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::target::{NodeFile, find_node};
 use crate::client::dial::Address;
 
+/// Where it writes its log.
+const LOG: &str = "node.log";
+/// How much longer to wait with each start that fails.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a node may take until it serves.
 const START: Duration = Duration::from_secs(60);
 /// How long a node may take to end, its own grace included.
@@ -29,6 +34,10 @@ pub(super) struct Child {
     process: std::process::Child,
     arguments: Vec<String>,
     node: Option<NodeFile>,
+    /// How often it has ended in a row before it was ready, and when it is started
+    /// again.
+    failed: u32,
+    again: Option<Instant>,
 }
 
 impl Child {
@@ -37,11 +46,12 @@ impl Child {
         let name = format!("n{number}");
         let dir = home.join(&name);
         if let Ok(node) = find_node(&dir) {
-            return Err(Failure::unavailable(format!("{name} runs already: process {}", node.pid)));
+            let why = format!("{name} runs already: process {}", node.pid);
+            return Err(Failure::unavailable(why).hint(format!("end it first: kill {}", node.pid)));
         }
         let arguments = arguments(env, home, &dir, &name);
         let process = launch(&dir, &arguments)?;
-        Ok(Self { name, dir, process, arguments, node: None })
+        Ok(Self { name, dir, process, arguments, node: None, failed: 0, again: None })
     }
 
     /// Its data directory.
@@ -69,9 +79,13 @@ impl Child {
         let began = Instant::now();
         while !self.is_ready() {
             if let Ok(Some(status)) = self.process.try_wait() {
-                let why = last_words(&self.dir.join("node.log"));
+                let why = self.last_words();
                 let text = format!("{} did not start ({status}):\n{why}", self.name);
-                return Err(Failure::unavailable(text));
+                // A node's exit codes are the command's own.
+                return Err(match status.code() {
+                    Some(code) if code == i32::from(Exit::Usage.code()) => Failure::usage(text),
+                    _ => Failure::unavailable(text),
+                });
             }
             if began.elapsed() > START {
                 return Err(Failure::unavailable(format!("{} does not get ready", self.name)));
@@ -88,15 +102,28 @@ impl Child {
         self.node.is_some()
     }
 
-    /// Starts it again when it has ended. True when its address has changed:
-    /// it is gone, or it is back.
-    pub(super) async fn revive(&mut self, env: &Env) -> Result<bool, Failure> {
-        if let Ok(Some(status)) = self.process.try_wait() {
-            let text = format!("(process {}) ended: {status}; starting it again", self.pid());
-            say(env, "node_ended", &self.name, &text)?;
-            self.node = None;
+    /// Starts it again when it has ended; after a while when it does not get
+    /// ready. True when its address has changed: it is gone, or it is back.
+    pub(super) fn revive(&mut self, env: &Env) -> Result<bool, Failure> {
+        if self.again.is_some_and(|at| Instant::now() < at) {
+            return Ok(false);
+        }
+        if self.again.take().is_some() {
             self.process = launch(&self.dir, &self.arguments)?;
-            return Ok(true);
+        }
+        if let Ok(Some(status)) = self.process.try_wait() {
+            let ready = self.node.take().is_some();
+            self.failed = if ready { 0 } else { self.failed.saturating_add(1) };
+            self.again = Some(Instant::now() + PAUSE * self.failed.min(10));
+            let mut text = format!("(process {}) ended: {status}; starting it again", self.pid());
+            // Why it does not start is told once.
+            if self.failed == 1 {
+                text = format!("{text}. Its last words:\n{}", self.last_words());
+            }
+            if self.failed <= 1 {
+                say(env, "node_ended", &self.name, &text)?;
+            }
+            return Ok(ready);
         }
         if self.node.is_none() && self.is_ready() {
             self.tell(env, "is back")?;
@@ -115,9 +142,21 @@ impl Child {
         say(env, "node_ready", &self.name, &text)
     }
 
-    fn signal(&self, signal: Signal) {
-        // One that has ended needs none.
-        let _ = kill_process(Pid::from_child(&self.process), signal);
+    /// The end of its log.
+    fn last_words(&self) -> String {
+        let text = std::fs::read(self.dir.join(LOG)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let start = lines.len().saturating_sub(8);
+        lines.get(start..).unwrap_or_default().join("\n")
+    }
+
+    fn running(&mut self) -> Option<&mut Self> {
+        self.runs().then_some(self)
+    }
+
+    fn runs(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
     }
 }
 
@@ -128,29 +167,38 @@ pub(super) async fn end_all(
     children: &mut [Child],
     ends: &mut Ends,
 ) -> Result<(), Failure> {
-    for child in children.iter() {
-        child.signal(Signal::TERM);
+    let mut ending: Vec<&mut Child> = children.iter_mut().filter_map(Child::running).collect();
+    for child in &ending {
+        // One that has ended by now needs no signal.
+        let _ = kill_process(Pid::from_child(&child.process), Signal::TERM);
     }
+    // Whoever reads what is said may have gone: the nodes are ended all the same.
+    let mut told = Ok(());
     let ended = async {
-        for child in children.iter_mut() {
-            while let Ok(None) = child.process.try_wait() {
+        for child in &mut ending {
+            while child.runs() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            say(env, "node_ended", &child.name, "ended")?;
+            told = std::mem::replace(&mut told, Ok(())).and(say(
+                env,
+                "node_ended",
+                &child.name,
+                "ended",
+            ));
         }
-        Ok(())
     };
-    let told = tokio::select! {
+    tokio::select! {
         biased;
-        told = ended => return told,
-        () = ends.told() => Ok(()),
-        () = tokio::time::sleep(END) => Ok(()),
-    };
-    for child in children.iter_mut() {
-        if let Ok(None) = child.process.try_wait() {
+        () = ended => return told,
+        () = ends.told() => {}
+        () = tokio::time::sleep(END) => {}
+    }
+    for child in ending {
+        if child.runs() {
             let _ = child.process.kill();
             let _ = child.process.wait();
-            say(env, "node_ended", &child.name, "was killed: it did not end in time")?;
+            let text = "was killed: it did not end in time";
+            told = told.and(say(env, "node_ended", &child.name, text));
         }
     }
     told
@@ -197,7 +245,7 @@ fn arguments(env: &Env, home: &Path, dir: &Path, name: &str) -> Vec<String> {
 }
 
 fn launch(dir: &Path, arguments: &[String]) -> Result<std::process::Child, Failure> {
-    let log = dir.join("node.log");
+    let log = dir.join(LOG);
     let log = File::options().create(true).append(true).open(&log);
     let log = log.map_err(|error| unusable(dir, &error))?;
     let program = std::env::current_exe().map_err(|error| unusable(dir, &error))?;
@@ -209,15 +257,6 @@ fn launch(dir: &Path, arguments: &[String]) -> Result<std::process::Child, Failu
         .process_group(0)
         .spawn()
         .map_err(|error| unusable(dir, &error))
-}
-
-/// The end of a log.
-fn last_words(log: &Path) -> String {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    let start = lines.len().saturating_sub(8);
-    lines.get(start..).unwrap_or_default().join("\n")
 }
 
 #[cfg(test)]

@@ -1,81 +1,61 @@
 //! The conversation across the local nodes: each speaker is a client of its own
-//! on a node of its own, and everybody reads everything. What is said is
-//! checked: each message must be acknowledged, and seen by all, once and in
-//! order, whatever happens to the nodes.
+//! on a node of its own, and everybody reads everything. Whoever loses its node
+//! goes on at another one, and home once that is back. What is said is checked:
+//! each message must be acknowledged, and seen by all, once and in order,
+//! whatever happens to the nodes.
+
+mod home;
+mod room;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::StreamExt;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::{Code, Status};
 
+use self::home::{Home, Places};
+use self::room::{make_room, target};
 use super::child::Child;
 use super::say;
 use crate::cli::env::Env;
-use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::target::Target;
 use crate::cli::text::plain;
-use crate::client::chat::{
-    Chat, Event, Events, From, Open, OpenError, Opened, Options, Remote, start,
-};
+use crate::client::chat::{Chat, Event, Events, From, Options, Remote, Why, start};
 use crate::client::dial::Address;
-use crate::client::patience::Patience;
-use crate::proto::chat::v1::{AddMemberRequest, ChatRequest, CreateRoomRequest, Message, RoomRole};
+use crate::proto::chat::v1::Message;
 
 const ROOM: &str = "lobby";
 const NAMES: [&str; 9] =
     ["alice", "budi", "citra", "dewi", "eko", "fitri", "gita", "hadi", "indah"];
 
-/// Where the nodes are now, by their place; absent while one is down.
-type Places = Arc<Mutex<Vec<Option<Address>>>>;
-
-/// A client whose own node is the one at its place; any other while that is
-/// down.
-struct Home {
-    place: usize,
-    places: Places,
-    remote: Remote,
-}
-
-#[async_trait]
-impl Open for Home {
-    fn servers(&self) -> Result<Vec<Address>, OpenError> {
-        let places = self.places.lock().map_err(|_| Status::internal("a thread panicked"))?;
-        if let Some(Some(home)) = places.get(self.place) {
-            return Ok(vec![home.clone()]);
-        }
-        let up: Vec<Address> = places.iter().flatten().cloned().collect();
-        if up.is_empty() { Err(Status::unavailable("no node is up").into()) } else { Ok(up) }
-    }
-
-    async fn open(
-        &self,
-        server: &Address,
-        outgoing: mpsc::Receiver<ChatRequest>,
-    ) -> Result<Opened, OpenError> {
-        self.remote.open(server, outgoing).await
-    }
-}
-
 /// One who speaks and listens.
 struct Speaker {
     name: &'static str,
     chat: Chat,
+    /// The node that it is on by right.
+    home: String,
+    /// The node that it is on; none before the first and after a lost one.
+    at: Option<String>,
+    /// The last seq that it saw; none before it has joined.
+    last: Option<u64>,
+    /// Whether its loss was told.
+    lost: bool,
+}
+
+impl Speaker {
+    fn shown(&self) -> String {
+        format!("{}@{}", self.name, self.at.as_deref().unwrap_or("nowhere"))
+    }
 }
 
 /// A message on its way.
 #[derive(Debug)]
 struct Said {
     by: usize,
+    number: u64,
     at: Instant,
-    text: String,
     acknowledged: Option<Duration>,
     /// When each speaker saw it.
     seen: BTreeMap<usize, Duration>,
@@ -84,16 +64,17 @@ struct Said {
 /// The conversation.
 pub(super) struct Demo {
     speakers: Vec<Speaker>,
-    homes: Vec<String>,
     places: Places,
     events: futures_util::stream::SelectAll<futures_util::stream::BoxStream<'static, Told>>,
     waiting: BTreeMap<String, Said>,
-    /// The last seq that each speaker saw.
-    last: Vec<u64>,
+    /// Messages so far, and how many of them all have seen.
     said: u64,
     complete: u64,
-    /// Set when a node has ended: what had been said by then.
-    ended: Option<u64>,
+    /// What came twice, or left a gap.
+    wrong: u64,
+    /// Set when a node has ended: once everything up to this message has come
+    /// through, the conversation has gone on without it.
+    until: Option<u64>,
 }
 
 /// Something happened to a speaker.
@@ -116,23 +97,16 @@ impl Demo {
                 tokens: Arc::new(target.credential),
             };
             let opener = Home { place, places: places.clone(), remote };
-            let (chat, heard) = start(Arc::new(opener), Options::default());
+            let options = Options { quiet: Duration::from_secs(1), ..Options::default() };
+            let (chat, heard) = start(Arc::new(opener), options);
             // An end of the chat is told by its last event.
             let _ = chat.join(ROOM, From::Latest).await;
             events.push(told(place, heard).boxed());
-            speakers.push(Speaker { name, chat });
+            let home = child.name().to_owned();
+            speakers.push(Speaker { name, chat, home, at: None, last: None, lost: false });
         }
-        Ok(Self {
-            last: vec![0; speakers.len()],
-            homes: children.iter().map(|child| child.name().to_owned()).collect(),
-            speakers,
-            places,
-            events,
-            waiting: BTreeMap::new(),
-            said: 0,
-            complete: 0,
-            ended: None,
-        })
+        let waiting = BTreeMap::new();
+        Ok(Self { speakers, places, events, waiting, said: 0, complete: 0, wrong: 0, until: None })
     }
 
     /// What happens next to anybody. Cancel safe.
@@ -146,39 +120,53 @@ impl Demo {
     /// The next one says something.
     pub(super) async fn say(&mut self) {
         let by = usize::try_from(self.said).unwrap_or_default() % self.speakers.len().max(1);
-        // Nobody has joined yet, or too much is under way: later.
-        if self.waiting.len() >= 64 || self.last.contains(&0) {
+        // Not all have joined yet, or too much is under way: later.
+        if self.waiting.len() >= 64 || self.speakers.iter().any(|one| one.last.is_none()) {
             return;
         }
         let Some(speaker) = self.speakers.get(by) else { return };
-        let text = format!("message {}", self.said + 1);
-        let Ok(id) = speaker.chat.send(ROOM, text.clone(), 0).await else { return };
-        self.said += 1;
-        let said = Said { by, at: Instant::now(), text, acknowledged: None, seen: BTreeMap::new() };
-        self.waiting.insert(id, said);
+        let number = self.said + 1;
+        let Ok(id) = speaker.chat.send(ROOM, text_of(number), 0).await else { return };
+        self.said = number;
+        let (acknowledged, seen) = (None, BTreeMap::new());
+        self.waiting.insert(id, Said { by, number, at: Instant::now(), acknowledged, seen });
     }
 
     /// A node went away or came back: its clients learn where it is.
-    pub(super) fn moved(&mut self, child: &Child) {
-        let place = self.homes.iter().position(|home| home == child.name());
-        if let (Some(place), Ok(mut places)) = (place, self.places.lock())
+    pub(super) async fn moved(&mut self, child: &Child) {
+        let place = self.speakers.iter().position(|one| one.home == child.name());
+        let Some(place) = place else { return };
+        if let Ok(mut places) = self.places.lock()
             && let Some(there) = places.get_mut(place)
         {
             *there = child.address();
-            if there.is_none() {
-                self.ended = Some(self.said);
-            }
+        }
+        if child.address().is_none() {
+            // Until each has said something more.
+            self.until = Some(self.said + u64::try_from(self.speakers.len()).unwrap_or(1));
+        }
+        self.go_home(place).await;
+    }
+
+    /// Has a speaker that is elsewhere go home, where that is up.
+    async fn go_home(&self, place: usize) {
+        let Some(speaker) = self.speakers.get(place) else { return };
+        let home = self.places.lock().ok().and_then(|places| places.get(place).cloned().flatten());
+        if let (Some(home), Some(at)) = (home, &speaker.at)
+            && *at != speaker.home
+        {
+            // An end of the chat is told by its last event.
+            let _ = speaker.chat.go(vec![home.to_string()]).await;
         }
     }
 
     /// Takes note of an event.
-    pub(super) fn event(&mut self, env: &Env, (who, event): Told) -> Result<(), Failure> {
-        let Some(speaker) = self.speakers.get(who) else { return Ok(()) };
-        let name = speaker.name;
+    pub(super) async fn event(&mut self, env: &Env, (who, event): Told) -> Result<(), Failure> {
+        let Some(name) = self.speakers.get(who).map(|speaker| speaker.name) else { return Ok(()) };
         match event {
             Some(Event::Joined { joined, .. }) => {
-                if let Some(last) = self.last.get_mut(who) {
-                    *last = (*last).max(joined.cursor.max(1));
+                if let Some(speaker) = self.speakers.get_mut(who) {
+                    speaker.last.get_or_insert(joined.cursor);
                 }
             }
             Some(Event::Message(message)) => return self.message(env, who, &message),
@@ -192,11 +180,10 @@ impl Demo {
                 self.waiting.remove(&failed.client_message_id);
                 say(env, "refused", name, &format!("was refused: {}", plain(&failed.message)))?;
             }
-            Some(Event::Lost(why)) => {
-                say(env, "lost", name, &format!("lost the node: {}", plain(&why.to_string())))?;
-            }
-            Some(Event::Connected { server } | Event::Moved { server }) => {
-                say(env, "connected", name, &format!("is at {server}"))?;
+            Some(Event::Lost(why)) => self.lost(env, who, why)?,
+            Some(Event::Connected { server }) => self.came(env, who, &server, "is at").await?,
+            Some(Event::Moved { server }) => {
+                self.came(env, who, &server, "went on without a pause at").await?;
             }
             Some(Event::Refused(failed)) => {
                 return Err(Failure::unavailable(format!("{name}: {}", failed.message)));
@@ -209,14 +196,44 @@ impl Demo {
         Ok(())
     }
 
+    /// A speaker has no node: told once, however often others are tried.
+    fn lost(&mut self, env: &Env, who: usize, why: Why) -> Result<(), Failure> {
+        let Some(speaker) = self.speakers.get_mut(who) else { return Ok(()) };
+        speaker.at = None;
+        if std::mem::replace(&mut speaker.lost, true) {
+            return Ok(());
+        }
+        let why = match why {
+            Why::Status(status) => Failure::from(status).message().to_owned(),
+            other => other.to_string(),
+        };
+        say(env, "lost", speaker.name, &format!("lost its node: {}", plain(&why)))
+    }
+
+    /// A speaker is at a node.
+    async fn came(&mut self, env: &Env, who: usize, to: &str, how: &str) -> Result<(), Failure> {
+        let is_it = |place: &Option<Address>| place.as_ref().is_some_and(|it| it.to_string() == to);
+        let found = self.places.lock().ok().and_then(|places| places.iter().position(is_it));
+        // A node that has ended since has no name any more.
+        let node = found.and_then(|place| self.speakers.get(place)).map(|there| there.home.clone());
+        let node = node.unwrap_or_else(|| to.to_owned());
+        let Some(speaker) = self.speakers.get_mut(who) else { return Ok(()) };
+        say(env, "connected", speaker.name, &format!("{how} {node}"))?;
+        speaker.at = Some(node);
+        speaker.lost = false;
+        self.go_home(who).await;
+        Ok(())
+    }
+
     /// An entry came to a speaker: each must come once and in order.
     fn message(&mut self, env: &Env, who: usize, message: &Message) -> Result<(), Failure> {
-        if let Some(last) = self.last.get_mut(who) {
-            if message.seq <= *last && *last > 1 {
-                let text = format!("saw {} after {last}", message.seq);
-                say(env, "doubled", self.homes.get(who).map_or("", String::as_str), &text)?;
+        if let Some(speaker) = self.speakers.get_mut(who) {
+            let last = speaker.last.replace(message.seq);
+            if last.is_some_and(|last| message.seq != last + 1) {
+                self.wrong += 1;
+                let text = format!("saw {} after {}", message.seq, last.unwrap_or_default());
+                say(env, "out_of_order", speaker.name, &text)?;
             }
-            *last = message.seq;
         }
         let id = &message.client_message_id;
         if let Some(said) = self.waiting.get_mut(id) {
@@ -246,10 +263,7 @@ impl Demo {
         }
         let Some(said) = self.waiting.remove(id) else { return Ok(()) };
         self.complete += 1;
-        let at = |place: usize| {
-            let name = self.speakers.get(place).map_or("", |speaker| speaker.name);
-            format!("{name}@{}", self.homes.get(place).map_or("", String::as_str))
-        };
+        let at = |place: usize| self.speakers.get(place).map(Speaker::shown).unwrap_or_default();
         let seen: Vec<String> = said
             .seen
             .iter()
@@ -257,36 +271,48 @@ impl Demo {
             .map(|(place, after)| format!("{} {}", at(*place), millis(*after)))
             .collect();
         let acknowledged = said.acknowledged.unwrap_or_default();
+        let text = text_of(said.number);
         let json = json!({
-            "type": "said", "seq": seq, "sender": at(said.by), "body": said.text,
+            "type": "said", "seq": seq, "sender": at(said.by), "body": text,
             "acknowledged_seconds": acknowledged.as_secs_f64(), "seen_by": all,
         });
         env.output.say(&json, || {
             format!(
-                "{seq:>5}  {:<10} {}  (acknowledged {}, seen by {})",
+                "{seq:>5}  {:<10} {text}  (acknowledged {}, seen by {})",
                 at(said.by),
-                said.text,
                 millis(acknowledged),
                 seen.join(", ")
             )
         })
     }
 
-    /// Once everything that had been said when a node ended has come through:
-    /// says so.
+    /// Once the conversation has gone on without a node that ended, says what has
+    /// become of everything.
     pub(super) fn report(&mut self, env: &Env) -> Result<(), Failure> {
-        let Some(before) = self.ended.filter(|before| self.complete >= *before) else {
-            return Ok(());
+        let through = |until: &u64| {
+            self.said >= *until && self.waiting.values().all(|said| said.number > *until)
         };
-        self.ended = None;
-        let text = format!(
-            "nothing was lost: {before} said, {before} acknowledged, each seen by all {} once and \
-             in order",
-            self.speakers.len()
-        );
-        let json = json!({"type": "nothing_lost", "said": before, "text": text});
+        if self.until.take_if(|until| through(until)).is_none() {
+            return Ok(());
+        }
+        let (complete, all) = (self.complete, self.speakers.len());
+        let (kind, text) = match self.wrong {
+            0 => (
+                "nothing_lost",
+                format!(
+                    "nothing was lost: {complete} messages, each acknowledged, and seen by all \
+                     {all} once and in order"
+                ),
+            ),
+            wrong => ("lost", format!("{wrong} times a message came twice or one was left out")),
+        };
+        let json = json!({"type": kind, "said": complete, "text": text});
         env.output.say(&json, || format!("* {text}"))
     }
+}
+
+fn text_of(number: u64) -> String {
+    format!("message {number}")
 }
 
 fn told(place: usize, events: Events) -> impl futures_util::Stream<Item = Told> + Send {
@@ -296,49 +322,6 @@ fn told(place: usize, events: Events) -> impl futures_util::Stream<Item = Told> 
         let rest = event.is_some().then_some(events);
         Some(((place, event), rest))
     })
-}
-
-/// The node of a child, as somebody.
-fn target(env: &Env, dir: PathBuf, who: &str) -> Result<Target, Failure> {
-    let mut global = env.global.clone();
-    global.data_dir = Some(dir);
-    global.as_principal = Some(who.to_owned());
-    (global.server, global.context, global.token, global.token_file) = (None, None, None, None);
-    (global.cert, global.cert_key, global.on_behalf_of) = (None, None, None);
-    Target::resolve(&global)
-}
-
-/// The first speaker makes the room; everybody is a member of it. The nodes may
-/// still be sharing out what they own.
-async fn make_room(env: &Env, children: &[Child]) -> Result<(), Failure> {
-    let mut patience = Patience::new(Duration::from_secs(30));
-    loop {
-        match try_room(env, children).await {
-            Err(failure) if failure.exit() == Exit::Unavailable && patience.wait().await => {}
-            made => return made,
-        }
-    }
-}
-
-/// Does what is left to do of it.
-async fn try_room(env: &Env, children: &[Child]) -> Result<(), Failure> {
-    let (Some(first), Some(owner)) = (children.first(), NAMES.first()) else { return Ok(()) };
-    let client = target(env, first.dir().to_owned(), owner)?.connect().await?;
-    let create = CreateRoomRequest { room_id: ROOM.to_owned(), title: String::new() };
-    match client.chat().create_room(client.unary(create)).await {
-        Ok(_) => {}
-        Err(status) if status.code() == Code::AlreadyExists => {}
-        Err(status) => return Err(status.into()),
-    }
-    for name in NAMES.iter().take(children.len()).skip(1) {
-        let add = AddMemberRequest {
-            room_id: ROOM.to_owned(),
-            principal: (*name).to_owned(),
-            role: RoomRole::Member.into(),
-        };
-        client.chat().add_member(client.unary(add)).await?;
-    }
-    Ok(())
 }
 
 fn millis(duration: Duration) -> String {

@@ -77,7 +77,6 @@ impl Core {
         let (prefer, avoid) = match current {
             None if self.now >= self.retry => {
                 let prefer = self.moving.take().map(|going| going.prefer);
-                // What stopped answering may still take connections.
                 (prefer.unwrap_or_default(), self.left.clone())
             }
             None => return,
@@ -93,7 +92,7 @@ impl Core {
             }
         };
         self.last += 1;
-        self.links.insert(self.last, Link::new(self.now));
+        self.links.insert(self.last, Link::new(self.now, self.settings.quiet));
         self.next = Some(self.last);
         self.actions.push_back(Action::Open { link: self.last, prefer, avoid });
     }
@@ -107,6 +106,7 @@ impl Core {
         }
         let server = link.server.clone();
         self.next = None;
+        self.left = None;
         if let Some(before) = self.current.replace(id) {
             self.events.push_back(Event::Moved { server });
             if let Some(older) = self.old.replace(before) {
