@@ -44,6 +44,7 @@ mod relay;
 mod release;
 mod serve;
 mod status;
+mod verdict;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use simpul::chat::ChatRoute;
 use simpul::clock::{Clock, System};
-use simpul::cluster::link::network::{DialError, Dialed, Network};
+use simpul::cluster::link::network::{DialError, Dialed, Network, Verdict};
 use simpul::principal::{Principal, Roles};
 use simpul::security::permit::{Caller, Permit, Proof, Validity};
 use simpul::task;
@@ -41,7 +41,11 @@ impl Network for Wires {
                 std::io::ErrorKind::ConnectionRefused => DialError::Refused(address.to_owned()),
                 _ => DialError::Failed(error.to_string()),
             })?;
-        Ok(Dialed { stream: Box::new(stream), distrusted: Box::pin(std::future::pending()) })
+        Ok(Dialed {
+            stream: Box::new(stream),
+            distrusted: Box::pin(std::future::pending()),
+            verdict: Verdict::default(),
+        })
     }
 }
 

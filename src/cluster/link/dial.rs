@@ -14,7 +14,7 @@ use tonic_prost::ProstDecoder;
 use super::asking::{self, Outgoing};
 use super::hello::{Cause, HelloRefused};
 use super::http::{self, Connection};
-use super::network::{DialError, Dialed};
+use super::network::{DialError, Dialed, Verdict};
 use super::outbox::{Outbox, OutboxBody};
 use super::peer::Peer;
 use super::serve::first;
@@ -22,7 +22,7 @@ use super::wire::Encoded;
 use super::{LinkEvent, MAX_MESSAGE, Shared};
 use crate::backoff::full_jitter;
 use crate::proto::cluster::v1 as pb;
-use crate::security::mesh::{NodeName, refusal_of};
+use crate::security::mesh::NodeName;
 use crate::{chance, clock, task};
 
 /// How long dialing may take, name look-up included.
@@ -131,7 +131,7 @@ fn note(shared: &Shared, peer: &Peer, problem: Problem) {
 /// One try.
 async fn once(shared: Arc<Shared>, peer: Arc<Peer>, connection: u16) -> Ended {
     let dialed = timeout(DIAL, shared.network.dial(&peer.info.id, &peer.info.mesh_address)).await;
-    let Dialed { stream, distrusted } = match dialed {
+    let Dialed { stream, distrusted, verdict } = match dialed {
         Ok(Ok(dialed)) => dialed,
         Ok(Err(DialError::Refused(_))) => {
             let why = format!("nothing listens at {}", peer.info.mesh_address);
@@ -158,7 +158,7 @@ async fn once(shared: Arc<Shared>, peer: Arc<Peer>, connection: u16) -> Ended {
     });
     let (mut answers, rest, _connection) = match greeted.await {
         Ok(Ok(greeted)) => greeted,
-        Ok(Err(problem)) => return Ended::Never(problem),
+        Ok(Err(problem)) => return Ended::Never(judged(problem, &verdict)),
         Err(_) => return Ended::Never(Problem::Other("the other node says no Hello".into())),
     };
     let began = Instant::now();
@@ -231,11 +231,19 @@ fn refused(status: &Status) -> Problem {
 }
 
 /// The other side's view of this node's certificate comes only after the
-/// handshake. hyper says the interesting part in the source.
-fn broken(error: &hyper::Error) -> Problem {
-    if let Some(why) = refusal_of(error) {
-        return Problem::Hello(HelloRefused { cause: Cause::Certificate, why });
+/// handshake, and HTTP/2 makes something else of it.
+fn judged(problem: Problem, verdict: &Verdict) -> Problem {
+    match (problem, verdict.refused()) {
+        (Problem::Other(_), Some(said)) => {
+            let why = format!("the other node refuses this one's: {said}");
+            Problem::Hello(HelloRefused { cause: Cause::Certificate, why })
+        }
+        (problem, _) => problem,
     }
+}
+
+/// hyper says the interesting part in the source.
+fn broken(error: &hyper::Error) -> Problem {
     Problem::Other(match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

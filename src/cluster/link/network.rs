@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+pub use super::verdict::Verdict;
+use super::verdict::Watched;
 use crate::security::mesh::{self, Mesh};
 
 /// A connection's bytes.
@@ -26,6 +28,8 @@ pub struct Dialed {
     pub stream: Box<dyn Stream>,
     /// Completes when the other end is no longer believed.
     pub distrusted: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Whether the other end believes this node, as far as it has said so.
+    pub verdict: Verdict,
 }
 
 impl std::fmt::Debug for Dialed {
@@ -105,6 +109,8 @@ impl Network for TlsNetwork {
         let expected = node.to_owned();
         let distrusted =
             Box::pin(async move { believing.distrusted(trust, &chain, &expected).await });
-        Ok(Dialed { stream: Box::new(tls), distrusted })
+        let verdict = Verdict::default();
+        let stream = Box::new(Watched::new(tls, verdict.clone()));
+        Ok(Dialed { stream, distrusted, verdict })
     }
 }

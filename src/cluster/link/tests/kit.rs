@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::super::network::{DialError, Dialed};
+use super::super::network::{DialError, Dialed, Verdict};
 use super::super::*;
 use crate::chat::peers::{Delivery, Heads, Released, RoomDelivery, Run};
 use crate::chat::{Content, Job, Proposal, Published};
@@ -265,7 +265,11 @@ impl Network for End {
         let name = NodeName::One(self.from.as_str().into());
         let served = task::spawn("served", serve(route, far, name)).abort_handle();
         self.wires.running.lock().expect("not poisoned").push((pair.0, pair.1, served));
-        Ok(Dialed { stream: Box::new(near), distrusted: Box::pin(std::future::pending()) })
+        Ok(Dialed {
+            stream: Box::new(near),
+            distrusted: Box::pin(std::future::pending()),
+            verdict: Verdict::default(),
+        })
     }
 }
 
