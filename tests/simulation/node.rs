@@ -210,8 +210,8 @@ pub(crate) async fn run(machine: Machine) -> turmoil::Result {
             make_rooms(chat.router(), machine.rooms.clone(), machine.made.clone()),
         );
     }
-    let nothing = tower::service_fn(async |_: http::Request<Body>| {
-        Ok::<_, Infallible>(http::Response::new(Body::empty()))
+    let nothing = tower::service_fn(|_: http::Request<Body>| {
+        std::future::ready(Ok::<_, Infallible>(http::Response::new(Body::empty())))
     });
     let route = chat.route(nothing);
     tokio::select! {
