@@ -84,8 +84,15 @@ async fn a_user_without_rights() {
     let made = database.number(TABLES).await;
     nodes.refused(&url, WRONG, "the database user may not use the tables");
     assert_eq!(database.number(TABLES).await, made);
-    let drop_role = format!("DROP ROLE {role}");
-    database.sql(&drop_role).await;
+    // Who may use the tables needs not be one who may make some.
+    database
+        .sql(&format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}; \
+             GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}"
+        ))
+        .await;
+    nodes.starts(&url);
+    database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     database.drop().await;
 }
 

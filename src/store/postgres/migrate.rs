@@ -61,6 +61,10 @@ pub(super) async fn run(connection: &mut PgConnection) -> Result<(), StoreError>
         transaction.rollback().await?;
         return if needs <= newest() { Ok(()) } else { Err(newer(applied, needs)) };
     }
+    if applied == newest() && is_ours(&mut transaction).await? {
+        // Nothing to make: for that the user need not be one who may.
+        return Ok(transaction.rollback().await?);
+    }
     match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
         Ok(()) => Ok(transaction.commit().await?),
         Err(MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)) => Err(other()),
@@ -86,6 +90,17 @@ pub(super) async fn applied(connection: &mut PgConnection) -> Result<i64, StoreE
         ),
         _ => error.into(),
     })
+}
+
+/// Whether exactly this release's migrations made the database.
+async fn is_ours(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let found: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version",
+    )
+    .fetch_all(connection)
+    .await?;
+    let own = MIGRATIONS.iter().map(|one| (one.version, one.checksum.to_vec()));
+    Ok(own.eq(found))
 }
 
 /// Releases are rolled one after the other.

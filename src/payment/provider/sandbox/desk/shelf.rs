@@ -73,10 +73,12 @@ impl Shelf {
         let mut connection = store.own_connection(NAME).await?;
         let mut transaction = connection.begin().await?;
         lock(&mut transaction).await?;
-        POSTGRES
-            .run_direct(None, &mut *transaction, false)
-            .await
-            .map_err(|error| StoreError::Fault(error.to_string()))?;
+        if !is_made(&mut transaction).await? {
+            POSTGRES
+                .run_direct(None, &mut *transaction, false)
+                .await
+                .map_err(|error| StoreError::Fault(error.to_string()))?;
+        }
         transaction.commit().await?;
         Ok(Shelf::Shared { store: store.clone(), connection: Some(connection) })
     }
@@ -139,6 +141,23 @@ impl Shelf {
         }
         Ok(())
     }
+}
+
+/// Whether the tables are as this release has them: a user who may not make any
+/// can keep books in them.
+async fn is_made(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let any: bool = sqlx::query_scalar("SELECT to_regclass('sandbox_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !any {
+        return Ok(false);
+    }
+    let found: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT version, checksum FROM sandbox_migrations WHERE success ORDER BY version",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(POSTGRES.iter().map(|one| (one.version, one.checksum.to_vec())).eq(found))
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
