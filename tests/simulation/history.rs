@@ -81,21 +81,27 @@ impl History {
 
     /// How far everybody is.
     pub(crate) fn progress(&self) -> Progress {
+        let lines = self.0.lock().expect("whole");
         let (mut said, mut open, mut read) = (0, BTreeSet::new(), BTreeMap::new());
-        for (who, fact) in self.facts() {
-            match fact {
-                Fact::Said { id, .. } => {
+        for (_, who, what) in lines.iter() {
+            match what {
+                Ok(Fact::Said { id, .. }) => {
                     said += 1;
                     open.insert(id);
                 }
-                Fact::Acknowledged { id, .. } | Fact::Refused { id, .. } => drop(open.remove(&id)),
-                Fact::Saw { room, seq, .. } => {
-                    let far = read.entry((who, room)).or_insert(0);
-                    *far = seq.max(*far);
+                Ok(Fact::Acknowledged { id, .. } | Fact::Refused { id, .. }) => {
+                    open.remove(id);
                 }
+                Ok(Fact::Saw { room, seq, .. }) => {
+                    let far = read.entry((who, room)).or_insert(0);
+                    *far = (*seq).max(*far);
+                }
+                Err(_) => {}
             }
         }
-        Progress { said, open: open.len(), read }
+        let owned =
+            |((who, room), far): ((&String, &String), u64)| ((who.clone(), room.clone()), far);
+        Progress { said, open: open.len(), read: read.into_iter().map(owned).collect() }
     }
 
     /// Whether half of what was acknowledged since `from` was seen within `soon`

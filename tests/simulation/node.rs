@@ -155,19 +155,13 @@ fn cluster_config() -> schema::Cluster {
     }
 }
 
-/// The process, from its start to its crash.
-pub(crate) async fn run(machine: Machine) -> turmoil::Result {
-    let Machine { id, store, .. } = &machine;
-    let (public, watch) = drain::channel();
-    // Links stand until the process is gone.
-    let (_mesh, mesh_watch) = drain::channel();
-    let readiness = Readiness::new();
-    let incarnation = chance::uuid().to_string();
-    let links = Links::new(link::Parts {
+/// The links of one run of a node.
+fn links(machine: &Machine, incarnation: &str) -> Arc<Links> {
+    Links::new(link::Parts {
         identity: Identity {
             cluster: "sim".to_owned(),
-            node_id: id.as_str().into(),
-            incarnation: incarnation.as_str().into(),
+            node_id: machine.id.as_str().into(),
+            incarnation: incarnation.into(),
             schema: 1,
             partitions: PARTITIONS,
             system_id: "memory".to_owned(),
@@ -176,10 +170,21 @@ pub(crate) async fn run(machine: Machine) -> turmoil::Result {
         timeline: 1,
         config: cluster_config(),
         network: Arc::new(Wires),
-        store: Arc::new(store.clone()),
+        store: Arc::new(machine.store.clone()),
         touched: Arc::new(Nothing),
         metrics: machine.metrics.clone(),
-    });
+    })
+}
+
+/// The process, from its start to its crash.
+pub(crate) async fn run(machine: Machine) -> turmoil::Result {
+    let Machine { id, store, .. } = &machine;
+    let (public, watch) = drain::channel();
+    // Links stand until the process is gone.
+    let (_mesh, mesh_watch) = drain::channel();
+    let readiness = Readiness::new();
+    let incarnation = chance::uuid().to_string();
+    let links = links(&machine, &incarnation);
     let chat = Chat::start(
         Arc::new(store.clone()),
         &chat_config(),

@@ -93,6 +93,18 @@ pub(crate) fn run(seed: u64, plant: Option<Plant>) -> Outcome {
     outcome
 }
 
+/// What everybody who takes part shares.
+#[derive(Debug, Default)]
+struct Shared {
+    database: Database,
+    history: History,
+    begin: Arc<AtomicBool>,
+    end: Arc<AtomicBool>,
+    rounds: Arc<AtomicUsize>,
+    left: Arc<AtomicUsize>,
+    registry: Registry,
+}
+
 fn story(seed: u64) -> Outcome {
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
@@ -103,60 +115,14 @@ fn story(seed: u64) -> Outcome {
         .tcp_capacity(1 << 20)
         .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000))
         .build();
-    let database = Database::new();
-    let history = History::default();
-    let (begin, end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let rounds = Arc::new(AtomicUsize::new(0));
-    let left = Arc::new(AtomicUsize::new(0));
-    let mut registry = Registry::default();
+    let mut shared = Shared { database: Database::new(), ..Shared::default() };
     let names: Vec<String> = (0..NODES).map(|node| format!("n{node}")).collect();
     let people: Vec<String> = (0..PEOPLE).map(|person| format!("p{person}")).collect();
-    let (mut stores, mut stops) = (Vec::new(), Vec::new());
-    for (node, id) in names.iter().enumerate() {
-        let store = database.client();
-        store.set(chaos::usual());
-        stores.push(store.clone());
-        let rooms = ROOMS.iter().map(|room| ((*room).to_owned(), people.clone()));
-        let rooms = if node == 0 { rooms.collect() } else { Vec::new() };
-        let stop = Arc::new(tokio::sync::watch::Sender::new(false));
-        stops.push(stop.clone());
-        let machine = Machine {
-            id: id.clone(),
-            store,
-            past: node::Past::default(),
-            rooms,
-            made: begin.clone(),
-            stop,
-            left: left.clone(),
-            metrics: LinkMetrics::register(registry.sub_registry_with_prefix(id)),
-        };
-        sim.host(id.as_str(), move || domain::within(domain_of(node), node::run(machine.clone())));
-    }
-    let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
-    for (number, name) in people.iter().enumerate() {
-        let mut servers = names.clone();
-        servers.rotate_left(number % NODES);
-        let mut says: Vec<_> = (0..SAYS)
-            .map(|_| {
-                let after = Duration::from_millis(rng.random_range(0..9_000));
-                (after, ROOMS[rng.random_range(0..ROOMS.len())].to_owned())
-            })
-            .collect();
-        says.sort();
-        let person = Person {
-            name: name.clone(),
-            servers,
-            rooms: ROOMS.map(str::to_owned).to_vec(),
-            says,
-            history: history.clone(),
-            begin: begin.clone(),
-            rounds: rounds.clone(),
-            end: end.clone(),
-        };
-        sim.client(name.as_str(), person.live());
-    }
+    let mut cast = Cast { names, people: people.clone(), stores: Vec::new(), stops: Vec::new() };
+    nodes(&mut sim, &mut shared, &mut cast);
+    talkers(seed, &mut sim, &shared, &cast);
+    let Shared { database, history, begin, end, rounds, left, registry } = shared;
     let mut problems = Vec::new();
-    let cast = Cast { names, people: people.clone(), stores, stops };
     if let Err(error) = unfold(seed, &mut sim, &history, &begin, cast) {
         problems.push(error);
     }
@@ -172,6 +138,57 @@ fn story(seed: u64) -> Outcome {
         moved: history.told("moved to"),
     };
     Outcome { trace: history.trace(), problems, ways }
+}
+
+/// The nodes; the first makes the rooms.
+fn nodes(sim: &mut turmoil::Sim<'_>, shared: &mut Shared, cast: &mut Cast) {
+    for (node, id) in cast.names.iter().enumerate() {
+        let store = shared.database.client();
+        store.set(chaos::usual());
+        cast.stores.push(store.clone());
+        let rooms = ROOMS.iter().map(|room| ((*room).to_owned(), cast.people.clone()));
+        let rooms = if node == 0 { rooms.collect() } else { Vec::new() };
+        let stop = Arc::new(tokio::sync::watch::Sender::new(false));
+        cast.stops.push(stop.clone());
+        let machine = Machine {
+            id: id.clone(),
+            store,
+            past: node::Past::default(),
+            rooms,
+            made: shared.begin.clone(),
+            stop,
+            left: shared.left.clone(),
+            metrics: LinkMetrics::register(shared.registry.sub_registry_with_prefix(id)),
+        };
+        sim.host(id.as_str(), move || domain::within(domain_of(node), node::run(machine.clone())));
+    }
+}
+
+/// The people, and what each says when.
+fn talkers(seed: u64, sim: &mut turmoil::Sim<'_>, shared: &Shared, cast: &Cast) {
+    let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+    for (number, name) in cast.people.iter().enumerate() {
+        let mut servers = cast.names.clone();
+        servers.rotate_left(number % NODES);
+        let mut says: Vec<_> = (0..SAYS)
+            .map(|_| {
+                let after = Duration::from_millis(rng.random_range(0..9_000));
+                (after, ROOMS[rng.random_range(0..ROOMS.len())].to_owned())
+            })
+            .collect();
+        says.sort();
+        let person = Person {
+            name: name.clone(),
+            servers,
+            rooms: ROOMS.map(str::to_owned).to_vec(),
+            says,
+            history: shared.history.clone(),
+            begin: shared.begin.clone(),
+            rounds: shared.rounds.clone(),
+            end: shared.end.clone(),
+        };
+        sim.client(name.as_str(), person.live());
+    }
 }
 
 /// The sum of a counter over all nodes.

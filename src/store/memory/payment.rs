@@ -141,7 +141,9 @@ impl PaymentStore for MemoryStore {
             let busy = |payment: Uuid| outbox.values().any(|row| row.payment == payment);
             let old = keys.iter().filter(|(_, (key, at))| *at < before && !busy(key.payment_id));
             let old: Vec<_> = old.take(KEYS).map(|(name, _)| name.clone()).collect();
-            old.iter().for_each(|name| drop(keys.remove(name)));
+            for name in &old {
+                keys.remove(name);
+            }
             Ok(old.len() as u64)
         })
         .await
