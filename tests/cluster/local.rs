@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -19,6 +19,9 @@ struct Local {
     said: Vec<Value>,
 }
 
+/// What a line is told by.
+type Wanted = Box<dyn Fn(&Value) -> bool>;
+
 impl Local {
     fn start(dir: &Path) -> Self {
         let mut process = command(dir)
@@ -28,7 +31,7 @@ impl Local {
             .spawn()
             .expect("the binary starts");
         let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
-        let (tell, lines) = channel();
+        let (tell, lines) = sync_channel(1024);
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 let line = serde_json::from_str(&line).unwrap_or_else(|_| panic!("JSON: {line}"));
@@ -41,7 +44,7 @@ impl Local {
     }
 
     /// Waits until each of these has been said, in whatever order.
-    fn hear(&mut self, what: &str, mut wanted: Vec<Box<dyn Fn(&Value) -> bool>>) {
+    fn hear(&mut self, what: &str, mut wanted: Vec<Wanted>) {
         let until = Instant::now() + LONG;
         while !wanted.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
