@@ -11,12 +11,12 @@
 //!
 //! # Who brings it on
 //!
-//! *A link* ([`deliver`]): the owner's commits in order. What is known already
+//! *A link* (`deliver`): the owner's commits in order. What is known already
 //! is passed over; what does not follow the head, or what this release does not
 //! know, has the room caught up from the store, and what comes meanwhile waits
 //! for that (its stash).
 //!
-//! *The store* ([`catch_up`]): at first, when a link left something out, and
+//! *The store* (`catch_up`): at first, when a link left something out, and
 //! while there is none. One task at a time brings a room on; nothing else puts
 //! entries into it meanwhile.
 //!

@@ -1,7 +1,7 @@
 //! Unary calls that go to another node when one cannot serve.
 //!
 //! Only a call that may be made twice is made twice: reads, and writes that
-//! carry a key of their own ([`AGAIN`]). A call is tried again when the node
+//! carry a key of their own (`AGAIN`). A call is tried again when the node
 //! answered UNAVAILABLE or its connection broke, after a wait with full jitter,
 //! at another node where there is one, within the call's own deadline and a
 //! budget: calls that fail may cause at most a tenth of the calls that succeed

@@ -2,7 +2,7 @@
 //!
 //! A connection is tried with each of them, from a random one on, so that many
 //! clients do not all go to the first; only when all have failed does dialing
-//! fail. One that is silent for [`NEXT`], as a frozen one is, is not waited for:
+//! fail. One that is silent for `NEXT`, as a frozen one is, is not waited for:
 //! the next is tried beside it. The channel dials again by itself when its connection ends, in the
 //! same way. [`Servers::elsewhere`] leaves a node that is reached but cannot
 //! serve.

@@ -1,7 +1,7 @@
 //! The loop around the two pure cores: it beats, reads, and does what they
 //! conclude.
 //!
-//! *One life* ([`life`]) is one incarnation: it joins, and ends when it leaves by
+//! *One life* (`life`) is one incarnation: it joins, and ends when it leaves by
 //! itself or learns that it was declared dead. Then everything that it owned is
 //! given up at once, and the process joins again as a new incarnation; the dead
 //! one can never come back.

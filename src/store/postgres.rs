@@ -2,9 +2,9 @@
 //!
 //! Three pools: one for reading and ordinary transactions, a small one for beats,
 //! and one whose sessions append under a partition's fence; these are set so that
-//! a frozen node loses its fence soon ([`session`]). Every connection is admitted only to a primary
-//! of the newest timeline ([`known`]); after a failure the addresses are looked
-//! through again ([`primary`]).
+//! a frozen node loses its fence soon (`session`). Every connection is admitted only to a primary
+//! of the newest timeline (`known`); after a failure the addresses are looked
+//! through again (`primary`).
 //!
 //! A transaction that the database asks to be run again (a serialization
 //! failure, a deadlock) is run again here, so a job may run more than once. An
