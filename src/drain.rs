@@ -8,12 +8,14 @@
 //! what still runs is forced to end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How far a stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Phase {
     /// Nobody has asked for a stop.
     Running,
@@ -23,17 +25,41 @@ pub enum Phase {
     Forced,
 }
 
+/// What a trigger and its watchers share. Watchers are woken in the order in
+/// which they began to wait, so that a simulated stop is always the same.
+#[derive(Debug, Default)]
+struct Shared {
+    phase: AtomicU8,
+    changed: Notify,
+}
+
+impl Shared {
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Graceful,
+            _ => Phase::Forced,
+        }
+    }
+
+    /// Never back: who has not looked since the deadline would miss it.
+    fn raise(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+}
+
 /// Makes a trigger and its watcher.
 pub fn channel() -> (Drain, Watch) {
-    let (phase, watching) = watch::channel(Phase::Running);
+    let shared = Arc::new(Shared::default());
     let guards = Arc::new(watch::channel(0).0);
-    (Drain { phase, guards: guards.clone() }, Watch { phase: watching, guards })
+    (Drain { shared: shared.clone(), guards: guards.clone() }, Watch { shared, guards })
 }
 
 /// The trigger. Dropped without a stop, watchers wait for ever.
 #[derive(Debug)]
 pub struct Drain {
-    phase: watch::Sender<Phase>,
+    shared: Arc<Shared>,
     guards: Arc<watch::Sender<usize>>,
 }
 
@@ -42,16 +68,11 @@ impl Drain {
     /// when the deadline has passed. Returns whether everything ended by
     /// itself. Dropping the future leaves the phase as it is.
     pub async fn drain(&self, deadline: Duration) -> bool {
-        // Never back: who has not looked since the deadline would miss it.
-        self.phase.send_if_modified(|phase| {
-            let running = *phase == Phase::Running;
-            *phase = (*phase).max(Phase::Graceful);
-            running
-        });
+        self.shared.raise(Phase::Graceful);
         let mut guards = self.guards.subscribe();
         let clean =
             tokio::time::timeout(deadline, guards.wait_for(|held| *held == 0)).await.is_ok();
-        self.phase.send_replace(Phase::Forced);
+        self.shared.raise(Phase::Forced);
         clean
     }
 }
@@ -59,14 +80,14 @@ impl Drain {
 /// Sees the stop coming.
 #[derive(Debug, Clone)]
 pub struct Watch {
-    phase: watch::Receiver<Phase>,
+    shared: Arc<Shared>,
     guards: Arc<watch::Sender<usize>>,
 }
 
 impl Watch {
     /// The phase now.
     pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        self.shared.phase()
     }
 
     /// Waits for the stop to be asked for. Cancel safe.
@@ -85,10 +106,16 @@ impl Watch {
         Guard { guards: self.guards.clone() }
     }
 
-    async fn at_least(&mut self, phase: Phase) {
-        // An error means that the trigger is gone without a stop: never.
-        if self.phase.wait_for(|now| *now >= phase).await.is_err() {
-            std::future::pending::<()>().await;
+    async fn at_least(&self, phase: Phase) {
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            // Before looking: what comes after the look wakes.
+            changed.as_mut().enable();
+            if self.phase() >= phase {
+                return;
+            }
+            changed.await;
         }
     }
 }

@@ -38,7 +38,8 @@ pub fn available() -> bool {
         command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
-    let name = format!("simpul-try-{}", std::process::id());
+    let number = NETS.fetch_add(1, Ordering::Relaxed);
+    let name = format!("simpul-try-{}-{number}", std::process::id());
     let made = runs("ip", &["netns", "add", &name]);
     let walled = made && runs("ip", &["netns", "exec", &name, "nft", "list", "ruleset"]);
     if made {
