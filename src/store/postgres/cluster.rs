@@ -6,6 +6,7 @@
 //! make a node look dead, and a beat that a crash of the server takes away is
 //! followed by the next one. Everything else is as durable as a message.
 
+mod agreement;
 mod letters;
 mod nodes;
 mod take;
@@ -18,7 +19,7 @@ use super::{PgStore, session};
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
 use crate::store::cluster::{
-    ClusterStore, Joined, Letter, NodeInfo, NodeState, Observation, StoreIdentity,
+    Agreement, ClusterStore, Joined, Letter, NodeInfo, NodeState, Observation, StoreIdentity,
 };
 
 #[async_trait]
@@ -45,6 +46,15 @@ impl ClusterStore for PgStore {
                     false => Err(StoreError::Version(partitions::OTHER_COUNT.to_owned())),
                 }
             })
+        })
+        .await
+    }
+
+    async fn agree(&self, own: &Agreement) -> Result<Agreement, StoreError> {
+        let own = own.clone();
+        self.write("cluster.agree", move |connection| {
+            let own = own.clone();
+            Box::pin(async move { agreement::agree(connection, &own).await })
         })
         .await
     }
