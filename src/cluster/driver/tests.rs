@@ -3,6 +3,7 @@
 mod kit;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -74,6 +75,21 @@ async fn a_node_that_beats_no_more_is_declared_dead_before_its_partitions_are_ta
     assert!(took > Duration::from_millis(1_500) && took < Duration::from_secs(4), "{took:?}");
     until("its work is taken up", || world.recovered.0.lock().expect("no panic").contains(&dead))
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_panics_takes_its_beat_with_it() {
+    let _clocks = clocks();
+    let world = World::default();
+    let (a, b) = (world.node("a").await, world.node("b").await);
+    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
+        .await;
+    b.chat.breaks.store(true, Relaxed);
+    until("its driver is gone", || b.task.is_finished()).await;
+    // Its way to the store is as good as ever.
+    until("a has all", || world.shared.owners().get("a") == Some(&usize::from(COUNT))).await;
+    assert_eq!(world.shared.tables().nodes["b"].state, NodeState::Dead);
+    assert!(b.task.await.expect_err("gone").is_panic());
 }
 
 #[tokio::test(start_paused = true)]

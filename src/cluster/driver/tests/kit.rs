@@ -3,6 +3,7 @@
 mod store;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Orders {
     pub(super) owned: Mutex<BTreeMap<u16, u64>>,
     pub(super) sessions: Mutex<usize>,
     pub(super) turned_away: Mutex<Vec<String>>,
+    /// Makes the driver panic at its next read.
+    pub(super) breaks: AtomicBool,
 }
 
 impl Orders {
@@ -68,7 +71,9 @@ impl Partitions for Orders {
         self.owned().remove(&partition);
     }
 
-    fn observed(&self, _: &[PartitionState], _: Duration) {}
+    fn observed(&self, _: &[PartitionState], _: Duration) {
+        assert!(!self.breaks.load(Relaxed), "asked for by the test");
+    }
 
     async fn order(&self, _: Job) {}
 
