@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::data::Posted;
+use super::data::{Data, Posted};
 use crate::fault::{self, Plant};
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
@@ -80,11 +80,7 @@ impl ClusterStore for MemoryStore {
     }
 
     async fn observe(&self) -> Result<Observation, StoreError> {
-        self.read(|data| Observation {
-            nodes: data.nodes.values().cloned().collect(),
-            partitions: data.states(),
-        })
-        .await
+        self.read(Data::observation).await
     }
 
     async fn declare_dead(
