@@ -12,6 +12,7 @@ use self::kit::{COUNT, Node, Past, World, clocks, until};
 use super::JoinError;
 use crate::store::ClusterStore as _;
 use crate::store::cluster::NodeState;
+use crate::store::memory::Conditions;
 
 /// Every partition has one owner, who orders it under the row's epoch.
 fn settled(world: &World, nodes: &[&Node]) -> bool {
@@ -158,6 +159,28 @@ async fn two_nodes_with_one_id_are_refused_and_a_run_of_the_same_directory_is_no
         world.recovered.0.lock().expect("no panic").contains(&dead)
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stalls_while_a_row_is_watched_makes_nobody_dead() {
+    let _clocks = clocks();
+    let world = World::default();
+    let a = world.node("a").await;
+    until("a owns everything", || settled(&world, &[&a])).await;
+    // No beat of it arrives between the first look at its row and one that comes
+    // later than a beat may.
+    let slow = Duration::from_millis(1_200);
+    let stall = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        world.all(Conditions { at_least: slow, at_most: slow, ..Conditions::default() });
+        tokio::time::sleep(slow * 2).await;
+        world.all(Conditions::default());
+    };
+    let (other, ()) = tokio::join!(world.join("a", Arc::default()), stall);
+    let refused = other.expect_err("the id is taken");
+    assert!(matches!(refused, JoinError::Alive { .. }), "{refused}");
+    assert_eq!(world.state("a"), Some(NodeState::Live));
+    assert!(settled(&world, &[&a]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -176,6 +176,8 @@ pub(super) struct World {
     /// The name that the next node has of the cluster, if it is another one.
     pub(super) named: Option<&'static str>,
     pub(super) recovered: Recovered,
+    /// Every node's way to the store.
+    ways: Mutex<Vec<MemoryStore>>,
 }
 
 /// One node.
@@ -198,6 +200,7 @@ impl Default for World {
             wires: Arc::default(),
             named: None,
             recovered: Recovered::default(),
+            ways: Mutex::default(),
         }
     }
 }
@@ -207,6 +210,12 @@ impl World {
     pub(super) fn state(&self, id: &str) -> Option<NodeState> {
         let nodes = self.database.observation().nodes;
         nodes.into_iter().find(|node| node.info.id == id).map(|node| node.state)
+    }
+
+    /// How it goes for every node that has joined or tries to.
+    pub(super) fn all(&self, conditions: Conditions) {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.iter().for_each(|way| way.set(conditions));
     }
 
     /// How many partitions each owner has by their rows.
@@ -224,6 +233,7 @@ impl World {
 
     pub(super) async fn join(&self, id: &str, past: Arc<Past>) -> Result<Node, JoinError> {
         let store = self.database.client();
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
         let (chat, inbox) = (Arc::new(Orders::default()), Inbox::new());
         let readiness = Readiness::new();
         let inboxes = |wires: &Wires| {
