@@ -124,7 +124,7 @@ impl Joining {
         // Empty until now: nobody else sets it.
         let _ = later.set(payments.clone());
         links.start(partitions.clone(), drain);
-        let mesh = Arc::new(Linked(links.clone()));
+        let mesh = Arc::new(Linked { links: links.clone(), payments: payments.clone() });
         let inbox = Inbox::new();
         let joined = Driver::join(driver::Parts {
             store: store.clone(),

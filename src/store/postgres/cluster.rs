@@ -60,12 +60,17 @@ impl ClusterStore for PgStore {
     }
 
     async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {
-        let node = node.clone();
-        self.write("cluster.join", move |connection| {
-            let node = node.clone();
+        let joining = node.clone();
+        let joined = self.write("cluster.join", move |connection| {
+            let node = joining.clone();
             Box::pin(async move { nodes::join(connection, &node).await })
-        })
-        .await
+        });
+        let joined = joined.await?;
+        if joined == Joined::New {
+            // Before it takes anything under this name.
+            self.known.runs_as(&node.incarnation);
+        }
+        Ok(joined)
     }
 
     async fn beat(
