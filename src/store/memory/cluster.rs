@@ -194,9 +194,10 @@ impl ClusterStore for MemoryStore {
         .await
     }
 
-    async fn tidy_cluster(&self, before: i64) -> Result<(), StoreError> {
+    async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError> {
         self.write(|data| {
-            data.nodes.retain(|_, row| row.state.is_alive() || row.info.started_at >= before);
+            data.nodes
+                .retain(|_, row| row.state.is_alive() || !over.contains(&row.info.incarnation));
             let alive = |incarnation: &str| data.nodes.values().any(|row| is(row, incarnation));
             data.letters.retain(|_, posted| alive(&posted.letter.from));
             Ok(())

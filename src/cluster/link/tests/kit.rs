@@ -230,7 +230,7 @@ impl ClusterStore for Letters {
         });
         Ok(taken)
     }
-    async fn tidy_cluster(&self, _: i64) -> Result<(), StoreError> {
+    async fn tidy_cluster(&self, _: Vec<String>) -> Result<(), StoreError> {
         none()
     }
 }
