@@ -44,7 +44,7 @@ use crate::chat::Partitions;
 use crate::cluster::membership::Rules;
 use crate::readiness::{Guard, Readiness};
 use crate::store::ClusterStore;
-use crate::store::cluster::{NodeInfo, StoreIdentity};
+use crate::store::cluster::{Agreement, NodeInfo, StoreIdentity};
 
 pub use drain::{Handle, Standing};
 pub use inbox::Inbox;
@@ -70,6 +70,8 @@ pub struct Parts {
     pub mesh: Arc<dyn Mesh>,
     /// Takes up what dead nodes had under way.
     pub recovery: Arc<dyn Recovery>,
+    /// What it must have alike with the others.
+    pub agreement: Agreement,
     /// Which incarnations ran here before.
     pub past: Arc<dyn Incarnations>,
     /// What the node says of itself, the incarnation of its first join included;
@@ -109,13 +111,15 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Joins the cluster; fails when another node has the id. The handle is for
+    /// Joins the cluster; fails when another node has the id, or when the store
+    /// is another cluster's. The handle is for
     /// everyone who asks something of the driver.
     pub async fn join(parts: Parts) -> Result<(Self, Handle), JoinError> {
         let parts = Arc::new(parts);
         let joining = parts.readiness.hold("joined");
         let settling = Some(parts.readiness.hold("partitions settled"));
         let identity = parts.store.identity().await?;
+        join::agree(parts.store.as_ref(), &parts.agreement).await?;
         parts.store.ensure_partitions(parts.partitions.count()).await?;
         let mut lasting = Lasting { identity, over: BTreeSet::new(), settling };
         let incarnation = parts.info.incarnation.clone();

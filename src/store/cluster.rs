@@ -95,6 +95,15 @@ pub enum Joined {
     Taken(Box<NodeRecord>),
 }
 
+/// What the nodes of a cluster have alike, each by its own configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreement {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The trust domain of its nodes.
+    pub trust_domain: String,
+}
+
 /// Which database this is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreIdentity {
@@ -132,6 +141,11 @@ pub trait ClusterStore: Send + Sync + std::fmt::Debug {
     /// Makes the partitions exist, 0 to `count` - 1, owned by nobody. Refuses
     /// ([`StoreError::Version`]) a store that was made with another count.
     async fn ensure_partitions(&self, count: u16) -> Result<(), StoreError>;
+
+    /// What the first node wrote of these into the store: `own` where nobody has
+    /// yet. For good: a store is one cluster's. A release that knows nothing of
+    /// it works on the same store.
+    async fn agree(&self, own: &Agreement) -> Result<Agreement, StoreError>;
 
     /// Puts the node's row, LIVE with beat 1, in the place of an incarnation
     /// that is not alive.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use simpul::store::chat::{Appended, PartitionState};
-use simpul::store::cluster::{ClusterStore, Joined, NodeInfo, NodeState};
+use simpul::store::cluster::{Agreement, ClusterStore, Joined, NodeInfo, NodeState};
 use simpul::store::{ChatStore, StoreError};
 use simpul::task;
 
@@ -142,6 +142,32 @@ pub(crate) async fn partitions_are_made_once_and_counted<S: ClusterStore + 'stat
         let refused = store.ensure_partitions(other).await.unwrap_err();
         assert!(matches!(refused, StoreError::Version(_)), "{refused}");
     }
+}
+
+pub(crate) async fn what_the_first_node_says_of_the_cluster_stands<S: ClusterStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
+    let of = |name: &str| Agreement {
+        cluster: name.to_owned(),
+        trust_domain: format!("{name}.example"),
+    };
+    let asking: Vec<_> = (0..5)
+        .map(|turn| {
+            let (store, own) = (store.clone(), of(&format!("c{turn}")));
+            task::spawn("agreeing", async move { store.agree(&own).await })
+        })
+        .collect();
+    let mut heard = Vec::new();
+    for one in asking {
+        heard.push(one.await.unwrap().unwrap());
+    }
+    heard.dedup();
+    let [first] = &heard[..] else { panic!("they heard different things: {heard:?}") };
+    assert_eq!(*first, of(&first.cluster), "both of one node");
+    assert_eq!(store.agree(&of("later")).await.unwrap(), *first);
+    drop(store);
+    assert_eq!(open().await.agree(&of("later")).await.unwrap(), *first, "for good");
 }
 
 pub(crate) async fn a_partition_is_taken_by_one<S: ClusterStore + 'static>(

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::seams::Incarnations;
 use crate::clock;
-use crate::store::cluster::{Joined, NodeInfo, NodeRecord};
+use crate::store::cluster::{Agreement, Joined, NodeInfo, NodeRecord};
 use crate::store::{ClusterStore, StoreError};
 
 /// How long a row is watched: longer than five beats.
@@ -38,12 +38,41 @@ pub enum JoinError {
         /// Microseconds since 1970.
         since: i64,
     },
+    /// The store is another cluster's.
+    #[error("{key}: {own} here, but the store is that of {stands}; {rule}")]
+    Foreign {
+        /// The key of the configuration.
+        key: &'static str,
+        /// What must be so.
+        rule: &'static str,
+        /// What this node has.
+        own: String,
+        /// What the first node had.
+        stands: String,
+    },
     /// The incarnation could not be remembered.
     #[error("data_dir: the incarnation cannot be kept: {0}")]
     Memory(std::io::Error),
     /// The store.
     #[error("{0}")]
     Store(#[from] StoreError),
+}
+
+/// Makes sure that this node belongs to the store's cluster, before it writes
+/// anything that others look at.
+pub(super) async fn agree(store: &dyn ClusterStore, own: &Agreement) -> Result<(), JoinError> {
+    let stands = store.agree(own).await?;
+    let alike = |key, rule, own: &str, stands: &str| match own == stands {
+        true => Ok(()),
+        false => {
+            let (own, stands) = (own.to_owned(), stands.to_owned());
+            Err(JoinError::Foreign { key, rule, own, stands })
+        }
+    };
+    let rule = "every node of a cluster has the same name";
+    alike("cluster.name", rule, &own.cluster, &stands.cluster)?;
+    let rule = "every node of a cluster is of the same trust domain";
+    alike("mesh.trust_domain", rule, &own.trust_domain, &stands.trust_domain)
 }
 
 /// Joins. Gives the incarnations whose place it took: they are over.

@@ -40,6 +40,20 @@ async fn nodes_that_join_get_their_share_and_each_partition_has_one_owner() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_of_another_cluster_does_not_join() {
+    let _clocks = clocks();
+    let mut world = World::default();
+    let a = world.node("a").await;
+    world.named = Some("another");
+    let refused = world.join("b", Arc::default()).await.expect_err("refused");
+    let said = refused.to_string();
+    assert!(matches!(refused, JoinError::Foreign { key: "cluster.name", .. }), "{said}");
+    assert!(said.contains("another") && said.contains("kota"), "{said}");
+    assert!(!world.shared.tables().nodes.contains_key("b"), "it wrote nothing");
+    drop(a);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_beats_no_more_is_declared_dead_before_its_partitions_are_taken() {
     let _clocks = clocks();
     let world = World::default();

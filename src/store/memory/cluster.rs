@@ -10,7 +10,8 @@ use crate::fault::{self, Plant};
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
 use crate::store::cluster::{
-    ClusterStore, Joined, Letter, NodeInfo, NodeRecord, NodeState, Observation, StoreIdentity,
+    Agreement, ClusterStore, Joined, Letter, NodeInfo, NodeRecord, NodeState, Observation,
+    StoreIdentity,
 };
 
 #[async_trait]
@@ -29,6 +30,10 @@ impl ClusterStore for MemoryStore {
             made => Err(StoreError::Version(format!("it was made with {made} partitions"))),
         })
         .await
+    }
+
+    async fn agree(&self, own: &Agreement) -> Result<Agreement, StoreError> {
+        self.write(|data| Ok(data.agreement.get_or_insert_with(|| own.clone()).clone())).await
     }
 
     async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {

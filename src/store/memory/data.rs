@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::ledger::Books;
 use crate::principal::Principal;
 use crate::store::chat::{Entry, KeyRecord, MemberRecord, PartitionState, RoomId, RoomRecord};
-use crate::store::cluster::{Letter, NodeRecord, StoreIdentity};
+use crate::store::cluster::{Agreement, Letter, NodeRecord, StoreIdentity};
 
 /// Everything that is committed, and the locks.
 #[derive(Debug, Default)]
 pub(super) struct Data {
     pub(super) identity: StoreIdentity,
+    pub(super) agreement: Option<Agreement>,
     pub(super) partitions: BTreeMap<u16, PartitionState>,
     pub(super) rooms: BTreeMap<(u16, RoomId), Room>,
     pub(super) entries: BTreeMap<(u16, RoomId, u64), Entry>,

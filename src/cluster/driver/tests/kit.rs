@@ -20,7 +20,7 @@ use crate::clock::simulated::{Reading, Simulated, install};
 use crate::cluster::membership::Rules;
 use crate::readiness::Readiness;
 use crate::store::chat::{PartitionState, RoomId};
-use crate::store::cluster::{NodeInfo, NodeRecord, StoreIdentity};
+use crate::store::cluster::{Agreement, NodeInfo, NodeRecord, StoreIdentity};
 use crate::{clock, task};
 
 pub(super) use self::store::{Shared, View};
@@ -171,6 +171,8 @@ impl Recovery for Recovered {
 pub(super) struct World {
     pub(super) shared: Shared,
     wires: Arc<Wires>,
+    /// The name that the next node has of the cluster, if it is another one.
+    pub(super) named: Option<&'static str>,
     pub(super) recovered: Recovered,
 }
 
@@ -209,7 +211,12 @@ impl World {
             release: "0".to_owned(),
             started_at: 0,
         };
+        let agreement = Agreement {
+            cluster: self.named.unwrap_or("kota").to_owned(),
+            trust_domain: "kota.example".to_owned(),
+        };
         let (driver, handle) = Driver::join(Parts {
+            agreement,
             store: view.clone(),
             partitions: chat.clone(),
             mesh: Arc::new(Wire(self.wires.clone())),

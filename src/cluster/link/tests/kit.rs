@@ -14,7 +14,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::security::mesh::NodeName;
 use crate::store::StoreError;
 use crate::store::chat::RoomId;
-use crate::store::cluster::{Joined, Letter, NodeState, Observation, StoreIdentity};
+use crate::store::cluster::{Agreement, Joined, Letter, NodeState, Observation, StoreIdentity};
 
 /// The one partition that the tests move about.
 pub(super) const P: u16 = 3;
@@ -151,6 +151,9 @@ impl ClusterStore for Letters {
         none()
     }
     async fn ensure_partitions(&self, _: u16) -> Result<(), StoreError> {
+        none()
+    }
+    async fn agree(&self, _: &Agreement) -> Result<Agreement, StoreError> {
         none()
     }
     async fn join(&self, _: &NodeInfo) -> Result<Joined, StoreError> {

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
 use crate::store::cluster::{
-    ClusterStore, Joined, Letter, NodeInfo, NodeRecord, NodeState, Observation, StoreIdentity,
+    Agreement, ClusterStore, Joined, Letter, NodeInfo, NodeRecord, NodeState, Observation,
+    StoreIdentity,
 };
 
 #[derive(Debug, Default)]
@@ -16,6 +17,7 @@ pub(in crate::cluster::driver) struct Tables {
     pub(in crate::cluster::driver) nodes: BTreeMap<String, NodeRecord>,
     pub(in crate::cluster::driver) partitions: BTreeMap<u16, PartitionState>,
     pub(in crate::cluster::driver) identity: StoreIdentity,
+    pub(in crate::cluster::driver) agreement: Option<Agreement>,
     pub(in crate::cluster::driver) down: bool,
 }
 
@@ -68,6 +70,10 @@ impl ClusterStore for View {
             tables.partitions.entry(partition).or_insert(row);
         }
         Ok(())
+    }
+
+    async fn agree(&self, own: &Agreement) -> Result<Agreement, StoreError> {
+        Ok(self.tables()?.agreement.get_or_insert_with(|| own.clone()).clone())
     }
 
     async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {
