@@ -22,6 +22,7 @@
 mod balance;
 mod beat;
 mod drain;
+mod ended;
 mod inbox;
 mod join;
 mod life;
@@ -54,6 +55,7 @@ pub use seams::{Incarnations, LinkState, Mesh, Recovery};
 pub use seen::{Picture, Seen};
 
 use self::drain::Orders;
+use self::ended::Ended;
 use self::life::{End, Life};
 
 /// How long the driver waits before it tries to join again.
@@ -96,6 +98,8 @@ struct Lasting {
     identity: StoreIdentity,
     /// Incarnations that are over and whose work nobody may have taken up yet.
     over: BTreeSet<String>,
+    /// Since when others are over.
+    ended: Ended,
     /// Held until every partition has had a live owner once.
     settling: Option<Guard>,
 }
@@ -121,7 +125,8 @@ impl Driver {
         let identity = parts.store.identity().await?;
         join::agree(parts.store.as_ref(), &parts.agreement).await?;
         parts.store.ensure_partitions(parts.partitions.count()).await?;
-        let mut lasting = Lasting { identity, over: BTreeSet::new(), settling };
+        let mut lasting =
+            Lasting { identity, over: BTreeSet::new(), ended: Ended::default(), settling };
         let incarnation = parts.info.incarnation.clone();
         join_as(&parts, &incarnation, &mut lasting).await?;
         drop(joining);

@@ -197,6 +197,13 @@ impl Member {
         }
     }
 
+    /// Waits for the driver's end, which comes by a panic alone until the node
+    /// leaves. Cancel safe; not to be called again afterwards.
+    pub(super) async fn failed(&mut self) {
+        // It has said why.
+        let _ = (&mut self.driver).await;
+    }
+
     /// Leaves the cluster.
     pub(super) async fn leave(&self) {
         self.handle.leave(LEAVE).await;

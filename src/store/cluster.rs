@@ -80,7 +80,7 @@ pub struct NodeRecord {
 /// One read of everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// By id; nodes that are not alive are kept for a day.
+    /// By id; nodes that are not alive are kept for a day or longer.
     pub nodes: Vec<NodeRecord>,
     /// By partition.
     pub partitions: Vec<PartitionState>,
@@ -221,8 +221,7 @@ pub trait ClusterStore: Send + Sync + std::fmt::Debug {
     /// Takes the answers to one's letters away.
     async fn collect_answers(&self, from: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError>;
 
-    /// Removes what nobody will collect: letters of an incarnation that is not
-    /// alive, nodes that left or died and whose row was not written since
-    /// `before` (microseconds since 1970, by their own clocks' start).
-    async fn tidy_cluster(&self, before: i64) -> Result<(), StoreError>;
+    /// Removes what nobody needs: the rows of these incarnations, if they are
+    /// not alive, and the letters of every incarnation that is not.
+    async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError>;
 }

@@ -12,6 +12,7 @@
 //! [`StoreError::Unavailable`].
 
 pub mod addresses;
+pub(crate) mod advisory;
 mod chat;
 mod cluster;
 pub mod distribute;

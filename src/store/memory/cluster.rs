@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::data::Posted;
+use super::data::{Data, Posted};
 use crate::fault::{self, Plant};
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
@@ -80,11 +80,7 @@ impl ClusterStore for MemoryStore {
     }
 
     async fn observe(&self) -> Result<Observation, StoreError> {
-        self.read(|data| Observation {
-            nodes: data.nodes.values().cloned().collect(),
-            partitions: data.states(),
-        })
-        .await
+        self.read(Data::observation).await
     }
 
     async fn declare_dead(
@@ -198,9 +194,10 @@ impl ClusterStore for MemoryStore {
         .await
     }
 
-    async fn tidy_cluster(&self, before: i64) -> Result<(), StoreError> {
+    async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError> {
         self.write(|data| {
-            data.nodes.retain(|_, row| row.state.is_alive() || row.info.started_at >= before);
+            data.nodes
+                .retain(|_, row| row.state.is_alive() || !over.contains(&row.info.incarnation));
             let alive = |incarnation: &str| data.nodes.values().any(|row| is(row, incarnation));
             data.letters.retain(|_, posted| alive(&posted.letter.from));
             Ok(())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::ledger::Books;
 use crate::principal::Principal;
 use crate::store::chat::{Entry, KeyRecord, MemberRecord, PartitionState, RoomId, RoomRecord};
-use crate::store::cluster::{Agreement, Letter, NodeRecord, StoreIdentity};
+use crate::store::cluster::{Agreement, Letter, NodeRecord, Observation, StoreIdentity};
 
 /// Everything that is committed, and the locks.
 #[derive(Debug, Default)]
@@ -60,6 +60,11 @@ impl Data {
             .take_while(|((of, _), _)| *of == partition)
             .map(|((_, room), row)| (room.clone(), row.record.head))
             .collect()
+    }
+
+    /// Everything that the nodes of a cluster look at.
+    pub(super) fn observation(&self) -> Observation {
+        Observation { nodes: self.nodes.values().cloned().collect(), partitions: self.states() }
     }
 
     /// The partitions' rows.

@@ -196,11 +196,11 @@ impl ClusterStore for SqliteStore {
         .await
     }
 
-    async fn tidy_cluster(&self, before: i64) -> Result<(), StoreError> {
+    async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError> {
         self.write("cluster.tidy", move |connection| {
             Box::pin(async move {
-                letters::tidy(connection).await?;
-                nodes::tidy(connection, before).await
+                nodes::tidy(connection, over).await?;
+                letters::tidy(connection).await
             })
         })
         .await
