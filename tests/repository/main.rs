@@ -6,3 +6,4 @@ mod contracts;
 mod dependencies;
 mod documents;
 mod layering;
+mod manifests;
