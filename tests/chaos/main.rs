@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! SIMPUL_TEST_CHAOS=100 tests/run --test chaos -- --nocapture many
-//! SIMPUL_TEST_CHAOS=100 SIMPUL_TEST_FIRST_SEED=500 tests/run --test chaos -- --nocapture many
+//! SIMPUL_TEST_FIRST_SEED=500 SIMPUL_TEST_CHAOS=9 tests/run --test chaos -- --nocapture many
 //! SIMPUL_TEST_SEED=17 tests/run --test chaos -- --nocapture many
 //! ```
 //!
