@@ -9,8 +9,8 @@
 //! SIMPUL_TEST_SEED=17 tests/run --test chaos -- --nocapture many
 //! ```
 //!
-//! Needs root (network namespaces), the cargo feature `fault`, iproute2, nftables and PostgreSQL; says so
-//! where something is missing.
+//! Needs root (network namespaces), the cargo feature `fault`, iproute2, nftables
+//! and PostgreSQL; says so where something is missing.
 
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::unwrap_used)]
 #![allow(clippy::print_stdout)] // A run says how it went.
