@@ -220,7 +220,7 @@ impl Drop for Child {
 fn arguments(env: &Env, home: &Path, dir: &Path, name: &str) -> Vec<String> {
     let mut arguments = vec!["serve".to_owned()];
     let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-    if let Some(file) = &env.global.config {
+    for file in &env.global.config {
         flag("--config", file.display().to_string());
     }
     if let Some(file) = &env.global.env_file {
