@@ -2,6 +2,7 @@
 //! TLS between them, free ports.
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+mod balanced;
 mod cluster;
 #[allow(dead_code)] // Shared with tests/node, which uses all of it.
 #[path = "../node/collector.rs"]
@@ -10,6 +11,7 @@ mod deaths;
 mod drains;
 mod frozen;
 mod local;
+mod operate;
 mod payments;
 mod pki;
 mod refusals;

@@ -4,5 +4,6 @@
 
 mod contracts;
 mod dependencies;
+mod deploy;
 mod documents;
 mod layering;

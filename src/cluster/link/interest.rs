@@ -28,6 +28,14 @@ impl Interest {
         self.count.load(Relaxed) > 0
     }
 
+    /// The nodes that want a room, in order.
+    pub(super) fn nodes(&self, room: &RoomId) -> Vec<String> {
+        let rooms = self.rooms();
+        let links = rooms.get(room).into_iter().flatten();
+        let nodes: std::collections::BTreeSet<_> = links.map(|link| link.node()).collect();
+        nodes.into_iter().map(str::to_owned).collect()
+    }
+
     /// A link wants rooms of a partition.
     pub(super) fn add(&self, link: &Arc<Incoming>, partition: u16, rooms: &[RoomId]) {
         let mut table = self.rooms();
