@@ -39,13 +39,16 @@ pub(super) struct Running {
     pub(super) public: SocketAddr,
 }
 
-/// How long the sandbox's books and the audit log have for what they hold.
-const LAST_WRITES: Duration = Duration::from_secs(3);
+/// What a serving node says, and what it does on a word from outside.
+#[derive(Debug)]
+pub(super) struct Presence {
+    supervisor: Arc<Supervisor>,
+    security: Arc<Security>,
+    mesh: Option<Arc<Mesh>>,
+    public: SocketAddr,
+}
 
-/// How long forced streams have to be gone.
-const FORCED: Duration = Duration::from_millis(500);
-
-impl Running {
+impl Presence {
     /// Until a signal asks for an end. SIGHUP has the files of certificates,
     /// keys and bundles looked at now, not when their interval is over.
     pub(super) async fn serve(&self, signals: &mut Signals) {
@@ -59,6 +62,47 @@ impl Running {
             }
             tracing::info!("SIGHUP: the files of certificates and keys were looked at");
             self.supervisor.ready(&serves);
+        }
+    }
+}
+
+/// How long the sandbox's books and the audit log have for what they hold.
+const LAST_WRITES: Duration = Duration::from_secs(3);
+
+/// How long forced streams have to be gone.
+const FORCED: Duration = Duration::from_millis(500);
+
+impl Running {
+    /// What the node shows of itself while it serves.
+    pub(super) fn presence(&self) -> Presence {
+        Presence {
+            supervisor: self.supervisor.clone(),
+            security: self.security.clone(),
+            mesh: self.mesh.clone(),
+            public: self.public,
+        }
+    }
+
+    /// Waits until a task has ended without which the node would only seem to
+    /// live, and names it. Cancel safe.
+    pub(super) async fn failed(&mut self) -> &'static str {
+        let member = async {
+            match &mut self.member {
+                Some(member) => member.failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.chat.failed() => "room owner",
+            () = member => "cluster driver",
+        }
+    }
+
+    /// What a node that has failed does first: others take its partitions at
+    /// once, for it cannot hand them over.
+    pub(super) async fn give_up(&mut self) {
+        if let Some(member) = self.member.take() {
+            member.leave().await;
         }
     }
 
@@ -79,10 +123,11 @@ impl Running {
         self.serving.abort();
         if let Some(member) = &self.member {
             member.leave().await;
-            // Links carried what the last sessions sent; now nobody needs them.
-            mesh.drain(Duration::ZERO).await;
-            mesh.drain(FORCED).await;
         }
+        // Links carried what the last sessions sent; now nobody needs them. A
+        // node alone has none, and nobody holds a guard.
+        mesh.drain(Duration::ZERO).await;
+        mesh.drain(FORCED).await;
         drop(self.chat);
         if let Err(error) = self.database.close().await {
             tracing::error!(%error, "the store was not closed cleanly; what was acknowledged stands");

@@ -7,3 +7,4 @@ mod dependencies;
 mod deploy;
 mod documents;
 mod layering;
+mod manifests;

@@ -117,6 +117,26 @@ async fn letters_to_an_owner_that_died_go_to_the_next_one_by_its_link() {
     assert!(b.owner.seen.borrow().log.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_when_nobody_waits_any_more_is_taken_away() {
+    let world = World::new();
+    world.wires.cut("a", "b");
+    let [a, b] = world.nodes(["a", "b"]);
+    a.links.directory(&[PartitionState {
+        partition: P,
+        owner: "b".into(),
+        epoch: 5,
+        commit_no: 0,
+    }]);
+    let answer = a.send("m");
+    world.left(1).await;
+    answer.await.expect("answered").expect_err("its time is over");
+    take(&b, 5, &[]);
+    b.owner.until(|seen| seen.log == ["m"]).await;
+    let cleared = tokio::time::timeout(std::time::Duration::from_secs(60), world.no_letters());
+    cleared.await.expect("nothing stays in the store");
+}
+
 #[tokio::test]
 async fn a_followed_room_gets_what_is_appended_and_asks_again_after_a_break() {
     let world = World::new();

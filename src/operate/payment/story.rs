@@ -70,10 +70,7 @@ pub(super) fn why(record: &PaymentRecord, trail: &Trail, row: &WaitingRow, now: 
     } else if held {
         why.push_str("; the node that worked on it said nothing in time: any node takes it up");
     } else if row.attempts > 0 {
-        why.push_str(&format!(
-            "; {} tries came to nothing, it waits before the next",
-            row.attempts
-        ));
+        why.push_str(&format!("; tried {} time(s) since it last went on", row.attempts));
     }
     if row.hastened {
         why.push_str("; somebody has asked for it meanwhile: it is next when that ends");
