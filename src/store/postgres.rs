@@ -134,7 +134,7 @@ impl PgStore {
         let fences = all / 2;
         let vital = pool(options, &settings, &known, Purpose::General, VITAL);
         let pool = pool(options, &settings, &known, Purpose::General, all - fences);
-        let fencing = pool_of_fences(options, &settings, &known, fences);
+        let fencing = self::pool(options, &settings, &known, Purpose::Fencing, fences);
         let (healthy, health) = watch::channel(true);
         let (look, wanted) = mpsc::channel(1);
         let pools = [pool.clone(), fencing.clone(), vital.clone()];
@@ -238,15 +238,6 @@ impl PgStore {
 /// The server keeps 63 bytes of a name: the incarnation comes first.
 fn fencing_name(incarnation: &str) -> String {
     format!("simpul/{incarnation}/")
-}
-
-fn pool_of_fences(
-    options: &PgConnectOptions,
-    settings: &PgSettings,
-    known: &Arc<Known>,
-    connections: u32,
-) -> PgPool {
-    pool(options, settings, known, Purpose::Fencing, connections)
 }
 
 fn pool(

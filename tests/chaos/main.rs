@@ -5,12 +5,12 @@
 //!
 //! ```text
 //! SIMPUL_TEST_CHAOS=100 tests/run --test chaos -- --nocapture many
-//! SIMPUL_TEST_CHAOS=100 SIMPUL_TEST_FIRST_SEED=500 tests/run --test chaos -- --nocapture many
+//! SIMPUL_TEST_FIRST_SEED=500 SIMPUL_TEST_CHAOS=9 tests/run --test chaos -- --nocapture many
 //! SIMPUL_TEST_SEED=17 tests/run --test chaos -- --nocapture many
 //! ```
 //!
-//! Needs root (network namespaces), the cargo feature `fault`, iproute2, nftables and PostgreSQL; says so
-//! where something is missing.
+//! Needs root (network namespaces), the cargo feature `fault`, iproute2, nftables
+//! and PostgreSQL; says so where something is missing.
 
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::unwrap_used)]
 #![allow(clippy::print_stdout)] // A run says how it went.

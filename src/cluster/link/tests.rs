@@ -74,6 +74,20 @@ async fn a_job_waits_for_this_node_s_own_ownership_too() {
 }
 
 #[tokio::test]
+async fn a_promoted_standby_may_give_lower_epochs() {
+    let world = World::new();
+    let [a, b] = world.nodes(["a", "b"]);
+    b.owner.seen.send_modify(|seen| seen.epoch = None);
+    let lost = PartitionState { partition: P, owner: "b".into(), epoch: 9, commit_no: 0 };
+    a.links.directory(&[lost]);
+    a.links.timeline(1);
+    take(&a, 7, &[]);
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), a.send("m")).await;
+    let answer = answer.expect("in time").expect("answered");
+    assert_eq!(answer.expect("committed").seq, 1);
+}
+
+#[tokio::test]
 async fn through_a_third_node_or_by_letter_where_no_link_leads() {
     let world = World::new();
     world.wires.cut("a", "b");

@@ -202,6 +202,7 @@ impl ClusterStore for PgStore {
 
     async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError> {
         self.write("cluster.tidy", move |connection| {
+            let over = over.clone();
             Box::pin(async move {
                 nodes::tidy(connection, over).await?;
                 letters::tidy(connection).await
