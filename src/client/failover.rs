@@ -26,7 +26,7 @@ use crate::backoff::full_jitter;
 
 /// Unary methods that do nothing the second time: they read, or a key in them
 /// is remembered by the node.
-const AGAIN: [&str; 15] = [
+const AGAIN: [&str; 17] = [
     "/simpul.chat.v1.ChatService/SendMessage",
     "/simpul.chat.v1.ChatService/GetRoom",
     "/simpul.chat.v1.ChatService/ListRooms",
@@ -34,6 +34,8 @@ const AGAIN: [&str; 15] = [
     "/simpul.cluster.v1.ClusterService/GetCluster",
     "/simpul.cluster.v1.ClusterService/DrainNode",
     "/simpul.identity.v1.IdentityService/WhoAmI",
+    "/simpul.operate.v1.OperatorService/ExplainMessage",
+    "/simpul.operate.v1.OperatorService/ExplainPayment",
     "/simpul.payment.v1.PaymentService/ProcessPayment",
     "/simpul.payment.v1.PaymentService/GetPayment",
     "/simpul.payment.v1.PaymentService/ListPayments",

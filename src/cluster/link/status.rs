@@ -29,3 +29,10 @@ impl From<LinkStatus> for crate::proto::cluster::v1::Link {
         }
     }
 }
+
+impl super::Links {
+    /// The nodes to which this one sends what is appended to a room, in order.
+    pub fn followers(&self, room: &crate::store::chat::RoomId) -> Vec<String> {
+        self.shared.interest.nodes(room)
+    }
+}
