@@ -37,15 +37,9 @@ impl Database {
         let settings = &config.store;
         let file = match location::of(settings.url.expose_secret(), data_dir)? {
             Location::Postgres => {
-                let store = PgStore::open(PgSettings {
-                    url: settings.url.clone(),
-                    node: config.node.id.clone().unwrap_or_default(),
-                    incarnation: incarnation.to_owned(),
-                    connections: settings.connections,
-                    connect_timeout: settings.connect_timeout,
-                    statement_timeout: settings.statement_timeout,
-                });
-                return Ok(Self::Postgres(store.await?));
+                let node = config.node.id.as_deref().unwrap_or_default();
+                let settings = PgSettings::of(settings, node, incarnation);
+                return Ok(Self::Postgres(PgStore::open(settings).await?));
             }
             Location::Sqlite(file) => file,
         };
