@@ -6,7 +6,6 @@ mod status;
 mod view;
 
 use clap::{Args, Subcommand};
-use tonic::{Code, Status};
 
 use super::env::Env;
 use super::exit::Exit;
@@ -44,9 +43,4 @@ impl ClusterCommand {
             Command::Local(command) => command.run(env).await,
         }
     }
-}
-
-/// Whether a node answers so that is alone: it has no such service.
-fn is_alone(status: &Status) -> bool {
-    status.code() == Code::Unimplemented
 }
