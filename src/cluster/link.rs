@@ -43,7 +43,6 @@ mod peers;
 mod relay;
 mod release;
 mod serve;
-mod status;
 mod verdict;
 mod wire;
 
@@ -59,7 +58,6 @@ pub use self::hello::Identity;
 pub use self::http::{CONNECTION_WINDOW, KEEPALIVE, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW};
 pub use self::metrics::LinkMetrics;
 pub use self::serve::{Answering, LinkRoute, serve};
-pub use self::status::LinkStatus;
 
 pub(super) use self::asking::Outgoing;
 use self::interest::Interest;
@@ -67,6 +65,7 @@ use self::peer::Peer;
 use self::peers::{draining, position};
 use self::wire::Encoded;
 use super::directory::Directory;
+use super::driver::LinkState;
 use super::router::{Router, letters};
 use crate::chat::Partitions;
 use crate::chat::peers::Position;
@@ -304,8 +303,13 @@ impl Links {
     }
 
     /// Every other node and how its links are, by node.
-    pub fn status(&self) -> Vec<LinkStatus> {
+    pub fn status(&self) -> Vec<LinkState> {
         self.shared.peers().values().map(|peer| peer.status()).collect()
+    }
+
+    /// The nodes to which this one sends what is appended to a room, in order.
+    pub fn followers(&self, room: &crate::store::chat::RoomId) -> Vec<String> {
+        self.shared.interest.nodes(room)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::asking::Outgoing;
-use super::status::LinkStatus;
 use super::{LinkEvent, Shared, dial};
+use crate::cluster::driver::LinkState;
 use crate::store::cluster::NodeInfo;
 use crate::{clock, task};
 
@@ -165,11 +165,11 @@ impl Peer {
     }
 
     /// How its links are.
-    pub(super) fn status(&self) -> LinkStatus {
+    pub(super) fn status(&self) -> LinkState {
         let slots = self.slots();
         let standing: Vec<_> = slots.links.iter().flatten().collect();
-        LinkStatus {
-            node_id: self.info.id.clone(),
+        LinkState {
+            node: self.info.id.clone(),
             connections: u32::try_from(standing.len()).unwrap_or(u32::MAX),
             round_trip: standing.iter().filter_map(|link| link.round_trip()).min(),
             backlog_bytes: standing.iter().map(|link| link.outbox().bytes() as u64).sum(),
