@@ -5,8 +5,8 @@
 //! They exist only with the cargo feature `fault`, which releases do not have;
 //! without it [`point`] is nothing. With it, and with SIMPUL_TEST_FAULT_DIR
 //! set, passing the point `x` appends a byte to the file `x` in that directory
-//! (its length counts the passes) and then waits while the file `x.hold`
-//! exists.
+//! (its length counts the passes), then waits while the file `x.hold` exists,
+//! and panics if the file `x.panic` does.
 
 #[cfg(feature = "fault")]
 pub mod domain;
@@ -91,4 +91,5 @@ pub async fn point(name: &'static str) {
     while hold.exists() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+    assert!(!dir.join(format!("{name}.panic")).exists(), "the fault at {name} was asked for");
 }

@@ -164,19 +164,30 @@ impl Bound {
     }
 
     /// Serves until SIGTERM or ctrl-c, then ends within `shutdown.delay` and
-    /// `shutdown.grace`; a second signal ends at once.
+    /// `shutdown.grace`; a second signal ends at once. It also ends, with an
+    /// error, when a task without which it would only seem to live has panicked.
     pub async fn run(self) -> Result<(), StartError> {
         let mut signals = signals::Signals::listen()?;
         let (stop, watch) = drain::channel();
         let (stop_mesh, watch_mesh) = drain::channel();
         let (stop_admin, watch_admin) = drain::channel();
         let watches = services::Watches { public: watch, mesh: watch_mesh, admin: watch_admin };
-        let running = services::start(self, watches).await?;
-        signals.first().await;
+        let mut running = services::start(self, watches).await?;
+        let failed = tokio::select! {
+            () = signals.first() => None,
+            task = running.failed() => Some(task),
+        };
+        let end = async {
+            if let Some(task) = failed {
+                tracing::error!(task, "a task that the node cannot do without is gone: it ends");
+                running.give_up().await;
+            }
+            running.end(stop, stop_mesh, stop_admin).await;
+        };
         tokio::select! {
-            () = running.end(stop, stop_mesh, stop_admin) => {}
-            () = signals.second() => tracing::warn!("a second signal: ending at once"),
+            () = end => {}
+            () = signals.second() => tracing::warn!("another signal: ending at once"),
         }
-        Ok(())
+        failed.map_or(Ok(()), |task| Err(StartError::Failed(task)))
     }
 }

@@ -19,7 +19,7 @@ mod worker;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -92,7 +92,8 @@ pub trait Notifier: Send + Sync + std::fmt::Debug {
 pub struct Parts {
     /// Where payments are kept.
     pub store: Arc<dyn PaymentStore>,
-    /// This run of the node, a UUID: under it the worker holds its leases.
+    /// This run of the node, a UUID: under it the worker holds its leases, until
+    /// [`Payments::runs_as`] names another.
     pub incarnation: String,
     /// Whether other nodes run on the store. If not, everything that an earlier
     /// process left is taken up at the start; if so, whoever declares a node
@@ -122,6 +123,8 @@ pub struct Parts {
 #[derive(Debug)]
 struct Core {
     parts: Parts,
+    /// This run of the node: in whose name rows are leased.
+    incarnation: Mutex<Arc<str>>,
     /// Wakes the worker.
     work: Notify,
     /// Wakes those who wait for a payment.
@@ -131,6 +134,10 @@ struct Core {
 impl Core {
     fn now(&self) -> i64 {
         clock::micros(self.parts.clock.now())
+    }
+
+    fn incarnation(&self) -> Arc<str> {
+        self.incarnation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn store(&self) -> &dyn PaymentStore {
@@ -162,7 +169,9 @@ impl Payments {
     /// under way within the deadline.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
         let shared = parts.shared;
-        let core = Arc::new(Core { parts, work: Notify::new(), hub: Hub::default() });
+        let incarnation = Mutex::new(parts.incarnation.as_str().into());
+        let (work, hub) = (Notify::new(), Hub::default());
+        let core = Arc::new(Core { parts, incarnation, work, hub });
         let payments = Self { core: core.clone() };
         if !shared {
             payments.recover(None).await?;
@@ -178,6 +187,13 @@ impl Payments {
     /// an incarnation that lives after all, costs nothing but a question.
     pub async fn recover_of(&self, incarnation: &str) -> Result<u64, StoreError> {
         self.recover(Some(incarnation)).await
+    }
+
+    /// The node was declared dead and takes part again, as this incarnation: what
+    /// is leased from now on is leased in its name, so that whoever declares it
+    /// dead next takes that up.
+    pub fn runs_as(&self, incarnation: &str) {
+        *self.core.incarnation.lock().unwrap_or_else(PoisonError::into_inner) = incarnation.into();
     }
 
     /// A payment changed on another node: wakes whoever waits for it here.

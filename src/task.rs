@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tracing::Instrument;
 
 /// The target of the tasks' spans, so that telemetry can tell them.
@@ -31,6 +31,26 @@ where
         }
         .instrument(tracing::info_span!(target: TARGET, parent: None, "task", name)),
     )
+}
+
+/// Runs a future as [`spawn`] does, as part of whoever holds what this returns:
+/// dropping that ends the task, also when it is a panic that drops it.
+pub fn spawn_owned<F>(name: &'static str, future: F) -> Owned
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Owned(spawn(name, future).abort_handle())
+}
+
+/// A task that does not outlive this.
+#[derive(Debug)]
+#[must_use = "dropping it ends the task"]
+pub struct Owned(AbortHandle);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Speaks when it is dropped by a panic.

@@ -28,8 +28,17 @@ mod talk;
 // Shared with the tests of bad luck and the benchmarks of one node, which use
 // more of them.
 #[allow(dead_code)]
+#[path = "../../tests/chaos/certificates.rs"]
+mod certificates;
+#[allow(dead_code)]
+#[path = "../../tests/chaos/disk.rs"]
+mod disk;
+#[allow(dead_code)]
 #[path = "../../tests/chaos/net.rs"]
 mod net;
+#[allow(dead_code)]
+#[path = "../../tests/chaos/node.rs"]
+mod node;
 #[allow(dead_code)]
 #[path = "../../tests/chaos/postgres.rs"]
 mod postgres;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::metrics::ChatMetrics;
 use super::owner::{Committer, Owner, forget, refresh};
@@ -19,6 +19,8 @@ use crate::{drain, task};
 pub struct Chat {
     owner: Owner,
     streams: Arc<Streams>,
+    ordering: JoinHandle<()>,
+    /// The others.
     tasks: Vec<AbortHandle>,
 }
 
@@ -51,14 +53,21 @@ impl Chat {
             task::spawn("followed rooms", follower::care(shared.clone()))
         };
         drop(pending);
+        let ordering = task::spawn("room owner", committer.run());
         let tasks = vec![
-            task::spawn("room owner", committer.run()).abort_handle(),
             beside.abort_handle(),
             task::spawn("old message ids", forget(shared.clone())).abort_handle(),
         ];
         let streams =
             Arc::new(Streams { owner: owner.clone(), max_message_bytes, drain, frame_limit });
-        Ok(Self { owner, streams, tasks })
+        Ok(Self { owner, streams, ordering, tasks })
+    }
+
+    /// Waits for the room owner's end, which comes by a panic alone: then nothing
+    /// is ordered here any more. Cancel safe; not to be called again afterwards.
+    pub async fn failed(&mut self) {
+        // It has said why.
+        let _ = (&mut self.ordering).await;
     }
 
     /// What the cluster tells chat. Of use only with peers.
@@ -94,6 +103,7 @@ impl Chat {
 
 impl Drop for Chat {
     fn drop(&mut self) {
+        self.ordering.abort();
         self.tasks.iter().for_each(AbortHandle::abort);
     }
 }

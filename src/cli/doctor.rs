@@ -9,6 +9,8 @@ mod clustered;
 mod database;
 mod facts;
 mod gather;
+mod kept;
+mod proofs;
 mod unusable;
 
 use clap::Args;

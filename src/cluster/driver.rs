@@ -22,6 +22,7 @@
 mod balance;
 mod beat;
 mod drain;
+mod ended;
 mod inbox;
 mod join;
 mod life;
@@ -44,7 +45,7 @@ use crate::chat::Partitions;
 use crate::cluster::membership::Rules;
 use crate::readiness::{Guard, Readiness};
 use crate::store::ClusterStore;
-use crate::store::cluster::{NodeInfo, StoreIdentity};
+use crate::store::cluster::{Agreement, NodeInfo, StoreIdentity};
 
 pub use drain::{Handle, Standing};
 pub use inbox::Inbox;
@@ -54,6 +55,7 @@ pub use seams::{Incarnations, LinkState, Mesh, Recovery};
 pub use seen::{Picture, Seen};
 
 use self::drain::Orders;
+use self::ended::Ended;
 use self::life::{End, Life};
 
 /// How long the driver waits before it tries to join again.
@@ -70,6 +72,8 @@ pub struct Parts {
     pub mesh: Arc<dyn Mesh>,
     /// Takes up what dead nodes had under way.
     pub recovery: Arc<dyn Recovery>,
+    /// What it must have alike with the others.
+    pub agreement: Agreement,
     /// Which incarnations ran here before.
     pub past: Arc<dyn Incarnations>,
     /// What the node says of itself, the incarnation of its first join included;
@@ -94,6 +98,8 @@ struct Lasting {
     identity: StoreIdentity,
     /// Incarnations that are over and whose work nobody may have taken up yet.
     over: BTreeSet<String>,
+    /// Since when others are over.
+    ended: Ended,
     /// Held until every partition has had a live owner once.
     settling: Option<Guard>,
 }
@@ -109,15 +115,18 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Joins the cluster; fails when another node has the id. The handle is for
+    /// Joins the cluster; fails when another node has the id, or when the store
+    /// is another cluster's. The handle is for
     /// everyone who asks something of the driver.
     pub async fn join(parts: Parts) -> Result<(Self, Handle), JoinError> {
         let parts = Arc::new(parts);
         let joining = parts.readiness.hold("joined");
         let settling = Some(parts.readiness.hold("partitions settled"));
         let identity = parts.store.identity().await?;
+        join::agree(parts.store.as_ref(), &parts.agreement).await?;
         parts.store.ensure_partitions(parts.partitions.count()).await?;
-        let mut lasting = Lasting { identity, over: BTreeSet::new(), settling };
+        let mut lasting =
+            Lasting { identity, over: BTreeSet::new(), ended: Ended::default(), settling };
         let incarnation = parts.info.incarnation.clone();
         join_as(&parts, &incarnation, &mut lasting).await?;
         drop(joining);

@@ -225,7 +225,7 @@ impl Links {
     /// What a read of the partitions' rows showed.
     pub fn directory(&self, rows: &[PartitionState]) {
         for row in rows {
-            self.shared.learn(row.partition, &row.owner, row.epoch);
+            self.shared.read(row);
         }
     }
 
@@ -284,9 +284,12 @@ impl Links {
         *now = incarnation.into();
     }
 
-    /// The timeline of the database that this node writes to.
+    /// The timeline of the database that this node writes to. On a newer one
+    /// everything that was known of owners may have been lost.
     pub fn timeline(&self, timeline: u64) {
-        self.shared.timeline.store(timeline, Relaxed);
+        if self.shared.timeline.swap(timeline, Relaxed) < timeline {
+            self.shared.directory.forget();
+        }
         self.shared.newest.fetch_max(timeline, Relaxed);
     }
 

@@ -105,7 +105,8 @@ pub struct Listen {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
-    /// The cluster's name; its nodes have the same.
+    /// The cluster's name; its nodes have the same. The first one writes it and
+    /// the nodes' trust domain into the store.
     pub name: String,
     /// Several nodes of this machine share the SQLite file.
     pub shared_file: bool,

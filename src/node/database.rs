@@ -39,15 +39,9 @@ impl Database {
         let operations = Operations::register(registry);
         let file = match location::of(settings.url.expose_secret(), data_dir)? {
             Location::Postgres => {
-                let store = PgStore::open(PgSettings {
-                    url: settings.url.clone(),
-                    node: config.node.id.clone().unwrap_or_default(),
-                    incarnation: incarnation.to_owned(),
-                    connections: settings.connections,
-                    connect_timeout: settings.connect_timeout,
-                    statement_timeout: settings.statement_timeout,
-                });
-                let store = store.await?;
+                let node = config.node.id.as_deref().unwrap_or_default();
+                let settings = PgSettings::of(settings, node, incarnation);
+                let store = PgStore::open(settings).await?;
                 operation::show_health(registry, store.health());
                 return Ok(Self::Postgres(store.counted(operations)));
             }

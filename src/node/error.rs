@@ -1,4 +1,4 @@
-//! Why a node does not start.
+//! Why a node does not start, or does not go on.
 
 use crate::cluster::driver::JoinError;
 use crate::security::SecurityProblem;
@@ -8,7 +8,7 @@ use crate::store::datadir::DataDirError;
 use crate::store::location::LocationError;
 use crate::telemetry::TelemetryError;
 
-/// Why a node does not start.
+/// Why a node does not start, or does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory.
@@ -38,6 +38,10 @@ pub enum StartError {
     /// The system.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// It did start, and a task of this name, without which it would only seem
+    /// to live, has panicked.
+    #[error("the node ended by itself: the task {0} is gone (its log says why)")]
+    Failed(&'static str),
     /// More than one of these.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<StartError>),
@@ -78,6 +82,7 @@ impl StartError {
             StartError::Store(StoreError::Unavailable(_))
             | StartError::Join(JoinError::Store(StoreError::Unavailable(_)))
             | StartError::Bind(_)
+            | StartError::Failed(_)
             | StartError::System(_) => 69,
             StartError::Several(all) if all.iter().all(|error| error.exit_code() == 69) => 69,
             _ => 64,

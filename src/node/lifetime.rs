@@ -39,6 +39,29 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 const FORCED: Duration = Duration::from_millis(500);
 
 impl Running {
+    /// Waits until a task has ended without which the node would only seem to
+    /// live, and names it. Cancel safe.
+    pub(super) async fn failed(&mut self) -> &'static str {
+        let member = async {
+            match &mut self.member {
+                Some(member) => member.failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.chat.failed() => "room owner",
+            () = member => "cluster driver",
+        }
+    }
+
+    /// What a node that has failed does first: others take its partitions at
+    /// once, for it cannot hand them over.
+    pub(super) async fn give_up(&mut self) {
+        if let Some(member) = self.member.take() {
+            member.leave().await;
+        }
+    }
+
     /// The order of a shutdown: readiness, balancers and partitions, sessions and
     /// calls, the cluster, the store, what was observed, the admin listener.
     pub(super) async fn end(self, public: Drain, mesh: Drain, admin: Drain) {
@@ -54,10 +77,11 @@ impl Running {
         self.serving.abort();
         if let Some(member) = &self.member {
             member.leave().await;
-            // Links carried what the last sessions sent; now nobody needs them.
-            mesh.drain(Duration::ZERO).await;
-            mesh.drain(FORCED).await;
         }
+        // Links carried what the last sessions sent; now nobody needs them. A
+        // node alone has none, and nobody holds a guard.
+        mesh.drain(Duration::ZERO).await;
+        mesh.drain(FORCED).await;
         drop(self.chat);
         if let Err(error) = self.database.close().await {
             tracing::error!(%error, "the store was not closed cleanly; what was acknowledged stands");

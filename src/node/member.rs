@@ -17,7 +17,7 @@ use crate::drain::Watch;
 use crate::payment::Payments;
 use crate::readiness::Readiness;
 use crate::store::ClusterStore;
-use crate::store::cluster::NodeInfo;
+use crate::store::cluster::{Agreement, NodeInfo};
 use crate::transaction::Touched;
 use crate::{clock, task};
 
@@ -35,6 +35,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 pub(super) struct Joining {
     pub(super) links: Arc<Links>,
     store: Arc<dyn ClusterStore>,
+    agreement: Agreement,
     payments: Arc<OnceLock<Payments>>,
 }
 
@@ -82,6 +83,10 @@ impl Joining {
         let Some(MeshEnd { security, .. }) = &bound.mesh else { return Ok(None) };
         let Some(store) = bound.database.cluster() else { return Ok(None) };
         let identity = store.identity().await?;
+        let agreement = Agreement {
+            cluster: bound.config.cluster.name.clone(),
+            trust_domain: security.domain().to_string(),
+        };
         let payments: Arc<OnceLock<Payments>> = Arc::default();
         let links = Links::new(link::Parts {
             identity: Identity {
@@ -103,7 +108,7 @@ impl Joining {
             }),
             metrics,
         });
-        Ok(Some(Self { links, store, payments }))
+        Ok(Some(Self { links, store, agreement, payments }))
     }
 
     /// Links begin, and the node takes part.
@@ -115,17 +120,18 @@ impl Joining {
         payments: &Payments,
         drain: &Watch,
     ) -> Result<(Member, Arc<dyn ClusterView>), StartError> {
-        let Self { links, store, payments: later } = self;
+        let Self { links, store, agreement, payments: later } = self;
         // Empty until now: nobody else sets it.
         let _ = later.set(payments.clone());
         links.start(partitions.clone(), drain);
-        let mesh = Arc::new(Linked(links.clone()));
+        let mesh = Arc::new(Linked { links: links.clone(), payments: payments.clone() });
         let inbox = Inbox::new();
         let joined = Driver::join(driver::Parts {
             store: store.clone(),
             partitions: partitions.clone(),
             mesh: mesh.clone(),
             recovery: Arc::new(DeadOnes(later)),
+            agreement,
             past: Arc::new(Remembered(bound.dir.clone())),
             info: info(bound),
             moves_per_second: bound.config.cluster.moves_per_second,
@@ -189,6 +195,13 @@ impl Member {
         if !elsewhere.is_empty() {
             self.partitions.move_sessions(usize::MAX, &elsewhere, JITTER.min(within));
         }
+    }
+
+    /// Waits for the driver's end, which comes by a panic alone until the node
+    /// leaves. Cancel safe; not to be called again afterwards.
+    pub(super) async fn failed(&mut self) {
+        // It has said why.
+        let _ = (&mut self.driver).await;
     }
 
     /// Leaves the cluster.

@@ -16,36 +16,40 @@ use crate::store::datadir::DataDir;
 use crate::store::ledger::AccountName;
 use crate::transaction::Touched;
 
-/// The links, as the driver sees them.
+/// The links, as the driver sees them, and who else goes by the incarnation.
 #[derive(Debug)]
-pub(super) struct Linked(pub(super) Arc<Links>);
+pub(super) struct Linked {
+    pub(super) links: Arc<Links>,
+    pub(super) payments: Payments,
+}
 
 impl Mesh for Linked {
     fn joined(&self, node: &NodeInfo, store: &StoreIdentity) {
-        self.0.joined(&node.incarnation);
-        self.0.timeline(store.timeline);
+        self.links.joined(&node.incarnation);
+        self.payments.runs_as(&node.incarnation);
+        self.links.timeline(store.timeline);
     }
 
     fn observed(&self, alive: &[NodeRecord], partitions: &[PartitionState], _: Duration) {
         let nodes: Vec<NodeInfo> = alive.iter().map(|node| node.info.clone()).collect();
-        self.0.peers_are(&nodes);
-        self.0.directory(partitions);
+        self.links.peers_are(&nodes);
+        self.links.directory(partitions);
     }
 
     fn owning(&self, positions: &[Position]) {
-        self.0.own(positions);
+        self.links.own(positions);
     }
 
     fn lost(&self, partition: u16, epoch: u64) {
-        self.0.disown(partition, epoch);
+        self.links.disown(partition, epoch);
     }
 
     fn hand_over(&self, to: &str, partition: u16, epoch: u64) {
-        self.0.handover(partition, epoch, to);
+        self.links.handover(partition, epoch, to);
     }
 
     fn draining(&self) {
-        self.0.draining();
+        self.links.draining();
     }
 
     fn links(&self) -> Vec<LinkState> {
@@ -56,7 +60,7 @@ impl Mesh for Linked {
             backlog_bytes: status.backlog_bytes,
             problem: status.problem,
         };
-        self.0.status().into_iter().map(state).collect()
+        self.links.status().into_iter().map(state).collect()
     }
 }
 

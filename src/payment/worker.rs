@@ -35,17 +35,16 @@ const CHORES: Duration = Duration::from_secs(5);
 
 /// Starts the worker's tasks.
 pub(super) fn start(core: Arc<Core>) {
-    let owner = core.parts.incarnation.clone();
-    task::spawn("payment worker", lead(core.clone(), owner));
+    task::spawn("payment worker", lead(core.clone()));
     task::spawn("payment chores", chores(core));
 }
 
-async fn lead(core: Arc<Core>, owner: String) {
+async fn lead(core: Arc<Core>) {
     let guard = core.parts.drain.guard();
     let mut drain = core.parts.drain.clone();
     let places = Arc::new(Semaphore::new(core.parts.config.workers.max(1)));
     while drain.phase() == Phase::Running {
-        let nap = match round(&core, &owner, &places).await {
+        let nap = match round(&core, &places).await {
             Ok(nap) => nap,
             Err(error) => {
                 tracing::warn!(%error, "the outbox cannot be read");
@@ -62,11 +61,7 @@ async fn lead(core: Arc<Core>, owner: String) {
 }
 
 /// Leases what is due and there is room for; returns how long to sleep.
-async fn round(
-    core: &Arc<Core>,
-    owner: &str,
-    places: &Arc<Semaphore>,
-) -> Result<Duration, StoreError> {
+async fn round(core: &Arc<Core>, places: &Arc<Semaphore>) -> Result<Duration, StoreError> {
     let now = core.now();
     let wait = match core.store().next_due().await? {
         None => return Ok(IDLE),
@@ -89,7 +84,7 @@ async fn round(
     let now = core.now();
     let until = now.saturating_add(micros(lease_time(core)));
     let limit = u32::try_from(held.len()).unwrap_or(1);
-    let leased = core.store().lease(owner, now, until, limit).await?;
+    let leased = core.store().lease(&core.incarnation(), now, until, limit).await?;
     let nap = if leased.is_empty() { Duration::from_millis(20) } else { Duration::ZERO };
     for (leased, place) in leased.into_iter().zip(held) {
         // Taken before the task begins: the stop waits from now on.

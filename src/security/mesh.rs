@@ -102,6 +102,11 @@ impl Mesh {
         }))
     }
 
+    /// The trust domain of the cluster's nodes.
+    pub fn domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
     /// What [`Mesh::load`] would refuse now, without making anything; what is
     /// not there yet the first start makes.
     pub fn check(config: &Config, data_dir: &Path, now: SystemTime) -> Vec<SecurityProblem> {

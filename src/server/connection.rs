@@ -27,6 +27,7 @@ use super::accept::Shared;
 use super::gather::gather;
 use super::metrics::Counted;
 use super::tls::TlsSource;
+use crate::cluster::link::network::end_when_silent;
 use crate::drain;
 use crate::security::belief::Believed;
 use crate::security::connection::Connection;
@@ -75,6 +76,9 @@ where
     async fn handshake(&mut self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, &'static str> {
         // Without it small frames wait for the peer's acknowledgement.
         tcp.set_nodelay(true).map_err(|_| "closed")?;
+        if self.shared.limits.silent_end {
+            end_when_silent(&tcp).map_err(|_| "closed")?;
+        }
         let accept = TlsAcceptor::from(self.shared.tls.config()).accept(tcp);
         let speak = async {
             let mut tls = accept.await?;

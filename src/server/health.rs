@@ -4,6 +4,9 @@
 //! own reporter begins as SERVING and is told of changes later, this one cannot
 //! disagree with what the node knows. All services go up and down together.
 //! With the drain everything is NOT_SERVING first, then the Watch streams end.
+//!
+//! [`LIVE`] is no service: it asks about the process alone, for a liveness probe,
+//! which must not restart a node because its store is away.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -20,6 +23,10 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use crate::drain::{self, Phase};
 use crate::readiness::Readiness;
 use crate::refusal::Refusal;
+
+/// The name under which the process itself is asked for: SERVING as long as it
+/// answers, whatever is pending.
+pub const LIVE: &str = "live";
 
 /// A service's name is all that a request holds.
 const MAX_REQUEST: usize = 1024;
@@ -46,10 +53,13 @@ pub fn server(
 
 impl NodeHealth {
     fn knows(&self, name: &str) -> bool {
-        name.is_empty() || self.services.iter().any(|service| **service == *name)
+        name.is_empty() || name == LIVE || self.services.iter().any(|service| **service == *name)
     }
 
-    fn status(&self) -> ServingStatus {
+    fn status(&self, name: &str) -> ServingStatus {
+        if name == LIVE {
+            return ServingStatus::Serving;
+        }
         if self.readiness.is_ready() && self.drain.phase() == Phase::Running {
             ServingStatus::Serving
         } else {
@@ -76,15 +86,17 @@ impl Health for NodeHealth {
         if !self.knows(&request.get_ref().service) {
             return Err(Refusal::not_found("service").into());
         }
-        Ok(Response::new(answer(self.status())))
+        Ok(Response::new(answer(self.status(&request.get_ref().service))))
     }
 
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Answers>, Status> {
+        let service = request.into_inner().service;
         let watching = Watching {
-            known: self.knows(&request.get_ref().service),
+            known: self.knows(&service),
+            service,
             changes: self.readiness.subscribe(),
             drain: self.drain.clone(),
             health: self.clone(),
@@ -96,6 +108,7 @@ impl Health for NodeHealth {
 
 /// One Watch stream.
 struct Watching {
+    service: String,
     known: bool,
     health: NodeHealth,
     changes: watch::Receiver<BTreeMap<&'static str, usize>>,
@@ -108,7 +121,7 @@ impl Watching {
         loop {
             self.changes.mark_unchanged();
             let now = match self.known {
-                true => self.health.status(),
+                true => self.health.status(&self.service),
                 // The protocol keeps such a stream open: the service may come.
                 false => ServingStatus::ServiceUnknown,
             };
@@ -151,6 +164,8 @@ mod tests {
         assert_eq!(check.get_ref().status(), ServingStatus::NotServing);
         let stranger = health.check(ask("other.Service")).await.expect_err("unknown");
         assert_eq!(stranger.code(), tonic::Code::NotFound);
+        let live = health.check(ask(LIVE)).await.expect("known");
+        assert_eq!(live.get_ref().status(), ServingStatus::Serving, "whatever is pending");
 
         let mut watch = health.watch(ask("")).await.expect("watch").into_inner();
         let mut unknown = health.watch(ask("other.Service")).await.expect("watch").into_inner();

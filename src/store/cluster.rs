@@ -80,7 +80,7 @@ pub struct NodeRecord {
 /// One read of everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// By id; nodes that are not alive are kept for a day.
+    /// By id; nodes that are not alive are kept for a day or longer.
     pub nodes: Vec<NodeRecord>,
     /// By partition.
     pub partitions: Vec<PartitionState>,
@@ -93,6 +93,15 @@ pub enum Joined {
     New,
     /// Another incarnation of the id is alive as far as the store knows.
     Taken(Box<NodeRecord>),
+}
+
+/// What the nodes of a cluster have alike, each by its own configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreement {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The trust domain of its nodes.
+    pub trust_domain: String,
 }
 
 /// Which database this is.
@@ -132,6 +141,11 @@ pub trait ClusterStore: Send + Sync + std::fmt::Debug {
     /// Makes the partitions exist, 0 to `count` - 1, owned by nobody. Refuses
     /// ([`StoreError::Version`]) a store that was made with another count.
     async fn ensure_partitions(&self, count: u16) -> Result<(), StoreError>;
+
+    /// What the first node wrote of these into the store: `own` where nobody has
+    /// yet. For good: a store is one cluster's. A release that knows nothing of
+    /// it works on the same store.
+    async fn agree(&self, own: &Agreement) -> Result<Agreement, StoreError>;
 
     /// Puts the node's row, LIVE with beat 1, in the place of an incarnation
     /// that is not alive.
@@ -207,8 +221,7 @@ pub trait ClusterStore: Send + Sync + std::fmt::Debug {
     /// Takes the answers to one's letters away.
     async fn collect_answers(&self, from: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError>;
 
-    /// Removes what nobody will collect: letters of an incarnation that is not
-    /// alive, nodes that left or died and whose row was not written since
-    /// `before` (microseconds since 1970, by their own clocks' start).
-    async fn tidy_cluster(&self, before: i64) -> Result<(), StoreError>;
+    /// Removes what nobody needs: the rows of these incarnations, if they are
+    /// not alive, and the letters of every incarnation that is not.
+    async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError>;
 }

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 
 use self::data::Data;
 use super::StoreError;
-use super::cluster::StoreIdentity;
+use super::cluster::{Observation, StoreIdentity};
 use crate::chance;
 
 /// A client gives up a statement after this long.
@@ -97,6 +97,17 @@ impl Database {
     /// looks at the truth and not through a client.
     pub fn log(&self) -> Vec<super::chat::Entry> {
         self.0.lock().entries.values().cloned().collect()
+    }
+
+    /// The nodes and partitions, for a judge too.
+    pub fn observation(&self) -> Observation {
+        self.0.lock().observation()
+    }
+
+    /// Which timeline the database is of from now on: a standby was promoted, or
+    /// an older primary is back.
+    pub fn be_of_timeline(&self, timeline: u64) {
+        self.0.lock().identity.timeline = timeline;
     }
 }
 

@@ -12,6 +12,7 @@
 //! [`StoreError::Unavailable`].
 
 pub mod addresses;
+pub(crate) mod advisory;
 mod chat;
 mod cluster;
 pub mod distribute;
@@ -61,7 +62,8 @@ pub struct PgSettings {
     pub url: SecretString,
     /// The node's id; it stands in the sessions' names.
     pub node: String,
-    /// This run of the node, a UUID: what its fencing sessions are found by.
+    /// This run of the node, a UUID: what its fencing sessions are found by,
+    /// until it joins the cluster as another one.
     pub incarnation: String,
     /// Connections, both pools together.
     pub connections: u32,
@@ -120,6 +122,7 @@ impl PgStore {
             .map(|address| address.disable_statement_logging())
             .collect();
         let known = Arc::new(Known::default());
+        known.runs_as(&settings.incarnation);
         let connect_timeout = settings.connect_timeout;
         let primary = Primary { addresses, known: known.clone(), connect_timeout };
         let (place, mut connection) = primary.find().await?;
@@ -133,7 +136,7 @@ impl PgStore {
         let fences = all / 2;
         let vital = pool(options, &settings, &known, Purpose::General, VITAL);
         let pool = pool(options, &settings, &known, Purpose::General, all - fences);
-        let fencing = pool_of_fences(options, &settings, &known, fences);
+        let fencing = self::pool(options, &settings, &known, Purpose::Fencing, fences);
         let (healthy, health) = watch::channel(true);
         let (look, wanted) = mpsc::channel(1);
         let pools = [pool.clone(), fencing.clone(), vital.clone()];
@@ -257,15 +260,6 @@ fn fencing_name(incarnation: &str) -> String {
     format!("simpul/{incarnation}/")
 }
 
-fn pool_of_fences(
-    options: &PgConnectOptions,
-    settings: &PgSettings,
-    known: &Arc<Known>,
-    connections: u32,
-) -> PgPool {
-    pool(options, settings, known, Purpose::Fencing, connections)
-}
-
 fn pool(
     options: &PgConnectOptions,
     settings: &PgSettings,
@@ -273,25 +267,28 @@ fn pool(
     purpose: Purpose,
     connections: u32,
 ) -> PgPool {
-    let name = match purpose {
-        Purpose::General => format!("simpul {}", settings.node),
-        Purpose::Fencing => fencing_name(&settings.incarnation) + &settings.node,
+    let (node, statement_timeout) = (settings.node.clone(), settings.statement_timeout);
+    let session = move |known: &Known| {
+        let name = match purpose {
+            Purpose::General => format!("simpul {node}"),
+            Purpose::Fencing => fencing_name(&known.incarnation()) + &node,
+        };
+        Session { name, purpose, statement_timeout }
     };
-    let statement_timeout = settings.statement_timeout;
-    let session = Arc::new(Session { name, purpose, statement_timeout });
     let (connecting, acquiring) = (known.clone(), known.clone());
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(settings.connect_timeout)
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
-            let (session, known) = (session.clone(), connecting.clone());
+            let (session, known) = (session(&connecting), connecting.clone());
             Box::pin(async move { admit(connection, &session, &known).await })
         })
         .before_acquire(move |connection, meta| {
             let known = acquiring.clone();
             Box::pin(async move {
-                if !known.trusts(meta.age) {
+                let misnamed = purpose == Purpose::Fencing && !known.names(meta.age);
+                if misnamed || !known.trusts(meta.age) {
                     return Ok(false);
                 }
                 let tried = known.suspects(meta.idle_for);

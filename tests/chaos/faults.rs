@@ -1,11 +1,16 @@
 //! Bad luck, produced for real.
 
+mod cut;
+mod inside;
+mod named;
+mod nodes;
+mod renewal;
+mod store;
+mod ways;
+
 use std::time::Duration;
 
-use rustix::process::Signal;
-
-use crate::net::Cut;
-use crate::world::{FIRST, PRIMARY, STANDBY, World};
+use crate::world::World;
 
 /// One piece of bad luck. Numbers are nodes, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +23,8 @@ pub enum Fault {
     KillAll,
     /// SIGSTOP, and SIGCONT after so many milliseconds.
     Freeze(usize, u64),
+    /// The same between the fence of an append and its COMMIT.
+    FreezeInside(usize, u64),
     /// Everything between two nodes vanishes.
     CutBoth(usize, usize),
     /// What the first sends to the second vanishes, not the other way round.
@@ -30,6 +37,17 @@ pub enum Fault {
     CutStore(usize),
     /// A node reaches nobody but its clients.
     Isolate(usize),
+    /// Between nodes everything is slow.
+    SlowLinks,
+    /// Between nodes everything is held up at random, and connections are reset.
+    LossyLinks,
+    /// The store is far away.
+    SlowStore,
+    /// What nodes and the store say to each other is held up at random, and their
+    /// connections are reset, in the middle of a COMMIT too.
+    LossyStore,
+    /// Clients' connections are held up at random, and reset.
+    LossyClients,
     /// kill -9 of the database, started again after a while.
     KillStore,
     /// A restart of the database as an administrator does it.
@@ -38,132 +56,57 @@ pub enum Fault {
     FreezeStore(u64),
     /// The primary is lost, its synchronous standby promoted.
     Promote,
+    /// The database's disk is full.
+    FullDisk,
     /// A node's wall clock is stepped by so many seconds.
     StepClock(usize, i64),
     /// Every node is stopped and started, one after another.
     Roll,
+    /// The same, and while each stops the database stands still for so many
+    /// milliseconds.
+    RollFrozen(u64),
+    /// The same, and while they stop one after another the authority of all their
+    /// certificates changes.
+    RollRenewed,
+    /// Every node gets other certificates of the same authority.
+    NewCertificates,
+    /// Every node gets certificates of another authority, and believes the one
+    /// before no more.
+    NewAuthority,
 }
 
 impl Fault {
     /// Lets it happen, lasts for `time` where the fault has no time of its own,
     /// and makes it good again.
     pub async fn strike(self, world: &mut World, time: Duration) {
-        let host = |node: usize| FIRST + u8::try_from(node).expect("a node");
         match self {
-            Fault::Kill(node) => kill(world, &[node], time).await,
-            Fault::KillTwo(one, other) => kill(world, &[one, other], time).await,
-            Fault::KillAll => {
-                let all: Vec<usize> = (0..world.nodes.len()).collect();
-                kill(world, &all, Duration::from_millis(100)).await;
-            }
-            Fault::Freeze(node, millis) => {
-                world.nodes[node].signal(Signal::STOP);
-                tokio::time::sleep(Duration::from_millis(millis)).await;
-                world.nodes[node].signal(Signal::CONT);
-            }
-            Fault::CutBoth(one, other) => {
-                world.net.cut(host(one), host(other), Cut::Drop);
-                world.net.cut(host(other), host(one), Cut::Drop);
-                tokio::time::sleep(time).await;
-                world.net.heal(host(one));
-                world.net.heal(host(other));
-            }
-            Fault::CutOneWay(one, other) => {
-                world.net.cut(host(one), host(other), Cut::Drop);
-                tokio::time::sleep(time).await;
-                world.net.heal(host(other));
-            }
-            Fault::Reject(one, other) => {
-                world.net.cut(host(one), host(other), Cut::Reject);
-                tokio::time::sleep(time).await;
-                world.net.heal(host(other));
-            }
-            Fault::CutMesh => {
-                for one in 0..world.nodes.len() {
-                    for other in (0..world.nodes.len()).filter(|other| *other != one) {
-                        world.net.cut(host(one), host(other), Cut::Drop);
-                    }
-                }
-                tokio::time::sleep(time).await;
-                (0..world.nodes.len()).for_each(|node| world.net.heal(host(node)));
-            }
-            Fault::CutStore(node) => {
-                cut_store(world, host(node));
-                tokio::time::sleep(time).await;
-                heal_store(world, host(node));
-            }
-            Fault::Isolate(node) => {
-                cut_store(world, host(node));
-                for other in (0..world.nodes.len()).filter(|other| *other != node) {
-                    world.net.cut(host(node), host(other), Cut::Drop);
-                    world.net.cut(host(other), host(node), Cut::Drop);
-                }
-                tokio::time::sleep(time).await;
-                heal_store(world, host(node));
-                (0..world.nodes.len()).for_each(|node| world.net.heal(host(node)));
-            }
-            Fault::KillStore => {
-                world.postgres.kill();
-                tokio::time::sleep(time.min(Duration::from_secs(3))).await;
-                world.postgres.start(&world.net);
-            }
+            Fault::Kill(node) => nodes::kill(world, &[node], time).await,
+            Fault::KillTwo(one, other) => nodes::kill(world, &[one, other], time).await,
+            Fault::KillAll => nodes::kill_all(world).await,
+            Fault::Freeze(node, millis) => nodes::freeze(world, node, millis).await,
+            Fault::FreezeInside(node, millis) => inside::freeze(world, node, millis).await,
+            Fault::CutBoth(one, other) => cut::both(world, one, other, time).await,
+            Fault::CutOneWay(one, other) => cut::one_way(world, one, other, time).await,
+            Fault::Reject(one, other) => cut::reject(world, one, other, time).await,
+            Fault::CutMesh => cut::mesh(world, time).await,
+            Fault::CutStore(node) => cut::store(world, node, time).await,
+            Fault::Isolate(node) => cut::isolate(world, node, time).await,
+            Fault::SlowLinks => ways::links(world, ways::SLOW, time).await,
+            Fault::LossyLinks => ways::links(world, ways::LOSSY, time).await,
+            Fault::SlowStore => ways::store(world, ways::FAR, time).await,
+            Fault::LossyStore => ways::store(world, ways::LOSSY, time).await,
+            Fault::LossyClients => ways::clients(world, ways::LOSSY, time).await,
+            Fault::KillStore => store::kill(world, time).await,
             Fault::RestartStore => world.postgres.restart(&world.net),
-            Fault::FreezeStore(millis) => {
-                world.postgres.freeze();
-                tokio::time::sleep(Duration::from_millis(millis)).await;
-                world.postgres.thaw();
-            }
-            Fault::Promote => {
-                let standby = world.standby.take().expect("the world has a standby");
-                world.postgres.kill();
-                standby.promote();
-                standby.sql("ALTER SYSTEM RESET synchronous_standby_names");
-                standby.sql("SELECT pg_reload_conf()");
-                world.postgres = standby;
-            }
-            Fault::StepClock(node, seconds) => {
-                world.nodes[node].step_clock(seconds);
-                tokio::time::sleep(time).await;
-                world.nodes[node].step_clock(0);
-            }
-            Fault::Roll => {
-                for node in 0..world.nodes.len() {
-                    let code = world.nodes[node].stop();
-                    assert_eq!(code, Some(0), "a node that is asked to stop does");
-                    world.start_node(node);
-                    world.wait_ready(node);
-                }
-            }
+            Fault::FreezeStore(millis) => store::freeze(world, millis).await,
+            Fault::Promote => store::promote(world),
+            Fault::FullDisk => store::full_disk(world, time).await,
+            Fault::StepClock(node, seconds) => nodes::step_clock(world, node, seconds, time).await,
+            Fault::Roll => nodes::roll(world).await,
+            Fault::RollFrozen(millis) => nodes::roll_frozen(world, millis).await,
+            Fault::RollRenewed => nodes::roll_renewed(world).await,
+            Fault::NewCertificates => renewal::run(world, &[renewal::Step::Renew]).await,
+            Fault::NewAuthority => renewal::run(world, &renewal::NEW_AUTHORITY).await,
         }
     }
-}
-
-async fn kill(world: &mut World, nodes: &[usize], time: Duration) {
-    for node in nodes {
-        world.nodes[*node].kill();
-    }
-    tokio::time::sleep(time).await;
-    for node in nodes {
-        world.start_node(*node);
-    }
-    for node in nodes {
-        world.wait_ready(*node);
-    }
-}
-
-fn stores(world: &World) -> Vec<u8> {
-    let standby = world.standby.as_ref().map(|_| STANDBY);
-    std::iter::once(PRIMARY).chain(standby).collect()
-}
-
-fn cut_store(world: &World, host: u8) {
-    for store in stores(world) {
-        world.net.cut(host, store, Cut::Drop);
-        world.net.cut(store, host, Cut::Drop);
-    }
-}
-
-fn heal_store(world: &World, host: u8) {
-    stores(world).into_iter().for_each(|store| world.net.heal(store));
-    world.net.heal(host);
 }

@@ -1,11 +1,15 @@
 //! Hosts of their own: a network namespace each, joined by a bridge. What is cut
 //! is cut by a firewall in them.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Runs of one test process count up, so that none meets another's leftovers.
 static NETS: AtomicU16 = AtomicU16::new(0);
+
+/// The host of the caller: of clients, and of those who look after the run.
+const OUTSIDE: u8 = 1;
 
 /// Hosts that reach each other. Taken down when dropped.
 #[derive(Debug)]
@@ -29,6 +33,15 @@ pub enum Cut {
     Drop,
     /// The sender is told that nobody listens.
     Reject,
+}
+
+/// Whose connections are diverted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The other hosts'.
+    Hosts,
+    /// The caller's, which are the clients'.
+    Outside,
 }
 
 /// Whether namespaces and a firewall can be had here.
@@ -129,6 +142,31 @@ impl Net {
     /// Everything arrives at `to` again.
     pub fn heal(&self, to: u8) {
         self.nft(to, "flush chain inet cut in");
+    }
+
+    /// Where a thread finds a host's namespace.
+    pub fn namespace_file(&self, host: u8) -> Option<PathBuf> {
+        self.namespace(host).map(|name| Path::new("/run/netns").join(name))
+    }
+
+    /// New connections to a port of a host come to another one of its ports, and
+    /// those that stand are reset when something comes on them. What the host
+    /// sends to itself is left alone.
+    pub fn divert(&self, host: u8, port: u16, to: u16, who: Who) {
+        let not = if who == Who::Outside { "" } else { "!= " };
+        let who = format!("iifname eth0 ip saddr {not}{} tcp dport {port}", self.address(OUTSIDE));
+        self.nft(host, "add table ip way");
+        self.nft(host, "add chain ip way first { type nat hook prerouting priority -100 ; }");
+        self.nft(host, "add chain ip way last { type filter hook input priority 10 ; }");
+        let fresh = "tcp flags & ( syn | ack ) == syn";
+        self.nft(host, &format!("add rule ip way first {who} {fresh} redirect to :{to}"));
+        self.nft(host, &format!("add rule ip way last {who} reject with tcp reset"));
+    }
+
+    /// Everything comes where it was sent to. The table stays: connections that
+    /// were diverted need it to the end.
+    pub fn straighten(&self, host: u8) {
+        self.nft(host, "flush table ip way");
     }
 
     fn nft(&self, host: u8, rule: &str) {

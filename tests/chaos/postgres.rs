@@ -16,10 +16,14 @@ const PLACES: [&str; 3] =
 /// The password of the database's user.
 const PASSWORD: &str = "a-password";
 
+/// The user and the group that it runs as: it refuses to run as root.
+pub const OWNER: u32 = 65534;
+
 /// A server.
 #[derive(Debug)]
 pub struct Postgres {
     dir: PathBuf,
+    settings: &'static [&'static str],
     host: u8,
     address: String,
     child: Option<Child>,
@@ -49,22 +53,28 @@ fn ok(command: &mut Command) {
 }
 
 impl Postgres {
-    /// Makes a primary in an empty folder and starts it.
-    pub fn primary(net: &Net, host: u8, dir: &Path) -> Postgres {
+    /// Where a server on a host keeps its files.
+    pub fn folder(host: u8, dir: &Path) -> PathBuf {
+        dir.join(format!("pg{host}"))
+    }
+
+    /// Makes a primary in an empty folder and starts it, with settings of its own.
+    pub fn primary(net: &Net, host: u8, dir: &Path, settings: &'static [&'static str]) -> Postgres {
         let programs = programs().expect("PostgreSQL is installed");
-        let data = dir.join(format!("pg{host}"));
+        let data = Postgres::folder(host, dir);
         std::fs::create_dir_all(&data).expect("a folder");
         let password = dir.join("password");
         std::fs::write(&password, PASSWORD).expect("written");
         for path in [&data, &password] {
-            std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("chown");
+            std::os::unix::fs::chown(path, Some(OWNER), Some(OWNER)).expect("chown");
         }
         let mut initdb = as_user(&programs.join("initdb"));
         initdb.args(["-U", "simpul", "-A", "trust", "-E", "UTF8", "--no-locale", "-D"]);
         ok(initdb.arg(&data).arg("--pwfile").arg(&password));
         let access = "host all all 0.0.0.0/0 trust\nhost replication all 0.0.0.0/0 trust\n";
         std::fs::write(data.join("pg_hba.conf"), access).expect("written");
-        let mut server = Postgres { dir: data, host, address: net.address(host), child: None };
+        let address = net.address(host);
+        let mut server = Postgres { dir: data, settings, host, address, child: None };
         server.start(net);
         server
     }
@@ -72,9 +82,9 @@ impl Postgres {
     /// Makes a synchronous standby of a running primary and starts it.
     pub fn standby(&self, net: &Net, host: u8, dir: &Path) -> Postgres {
         let programs = programs().expect("PostgreSQL is installed");
-        let data = dir.join(format!("pg{host}"));
+        let data = Postgres::folder(host, dir);
         std::fs::create_dir_all(&data).expect("a folder");
-        std::os::unix::fs::chown(&data, Some(65534), Some(65534)).expect("chown");
+        std::os::unix::fs::chown(&data, Some(OWNER), Some(OWNER)).expect("chown");
         // Its own copy would keep the folder's mode, which the server refuses.
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&data, private).expect("chmod");
@@ -84,7 +94,8 @@ impl Postgres {
         );
         let mut copy = as_user(&programs.join("pg_basebackup"));
         ok(copy.args(["-R", "-X", "stream", "-c", "fast", "-d", &conninfo, "-D"]).arg(&data));
-        let mut server = Postgres { dir: data, host, address: net.address(host), child: None };
+        let (settings, address) = (self.settings, net.address(host));
+        let mut server = Postgres { dir: data, settings, host, address, child: None };
         server.start(net);
         self.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'");
         self.sql("SELECT pg_reload_conf()");
@@ -104,6 +115,7 @@ impl Postgres {
             .args(["-c", &format!("listen_addresses={}", self.address)])
             .args(["-c", "unix_socket_directories=", "-c", "max_connections=200"])
             .args(["-c", "shared_buffers=64MB", "-c", "restart_after_crash=on"])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::null())
@@ -112,21 +124,42 @@ impl Postgres {
         self.child = Some(command.spawn().expect("postgres starts"));
         let begun = Instant::now();
         while !self.answers() {
-            let log = || std::fs::read_to_string(self.dir.with_extension("log"));
             let patient = begun.elapsed() < Duration::from_secs(60);
-            assert!(patient, "PostgreSQL does not answer: {:?}", log());
+            assert!(patient, "PostgreSQL does not answer: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
+    /// What it said since it was started.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.with_extension("log")).unwrap_or_default()
+    }
+
+    /// Waits until it answers, and starts it if it ended by itself; whether it
+    /// had to be.
+    pub fn revive(&mut self, net: &Net) -> bool {
+        let begun = Instant::now();
+        while !self.answers() {
+            if matches!(self.child.as_mut().map(Child::try_wait), Some(Ok(Some(_)))) {
+                self.child = None;
+                self.start(net);
+                return true;
+            }
+            let patient = begun.elapsed() < Duration::from_secs(60);
+            assert!(patient, "PostgreSQL does not answer: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
     fn answers(&self) -> bool {
         let mut command = Command::new("psql");
-        command.args([&self.admin_url(), "-Atc", "SELECT 1"]);
+        command.args([&self.admin_url("postgres"), "-Atc", "SELECT 1"]);
         command.output().is_ok_and(|output| output.status.success())
     }
 
-    fn admin_url(&self) -> String {
-        format!("postgres://simpul:{PASSWORD}@{}:5432/postgres?connect_timeout=2", self.address)
+    fn admin_url(&self, database: &str) -> String {
+        format!("{}?connect_timeout=2", self.url(database))
     }
 
     /// The URL of a database on it.
@@ -134,10 +167,20 @@ impl Postgres {
         format!("postgres://simpul:{PASSWORD}@{}:5432/{database}", self.address)
     }
 
+    /// Its host.
+    pub fn host(&self) -> u8 {
+        self.host
+    }
+
     /// Runs a statement.
     pub fn sql(&self, statement: &str) -> String {
+        self.sql_in("postgres", statement)
+    }
+
+    /// Runs a statement in a database.
+    pub fn sql_in(&self, database: &str, statement: &str) -> String {
         let output = Command::new("psql")
-            .args([&self.admin_url(), "-v", "ON_ERROR_STOP=1", "-Atc", statement])
+            .args([&self.admin_url(database), "-v", "ON_ERROR_STOP=1", "-Atc", statement])
             .output()
             .expect("psql");
         assert!(

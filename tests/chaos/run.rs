@@ -93,7 +93,7 @@ pub async fn run(script: Script) -> Report {
     let logs = load::logs(&world, ROOMS).await;
     let verdict = history::judge(&record.events(), &logs);
     if !verdict.breaches.is_empty() || std::env::var_os("SIMPUL_TEST_KEEP").is_some() {
-        world.keep(script.seed);
+        world.keep(&script.seed.to_string());
     }
     Report { script, verdict, silences, payments }
 }

@@ -1,15 +1,16 @@
 //! A cluster in a small world: PostgreSQL and every node on a host of its own.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
-use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::certificates::Certificates;
+use crate::disk::{self, Disk};
 use crate::net::Net;
+use crate::node::Node;
 use crate::postgres::Postgres;
 
 /// Longer than anything takes; a run that gets there has failed.
@@ -22,8 +23,10 @@ pub const STANDBY: u8 = 3;
 /// The host of node 0.
 pub const FIRST: u8 = 11;
 
-/// The library that steps a process's wall clock.
-const CLOCK: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+/// The host of a node.
+pub fn host(node: usize) -> u8 {
+    FIRST + u8::try_from(node).expect("a node")
+}
 
 /// Everything of one run.
 #[derive(Debug)]
@@ -32,18 +35,10 @@ pub struct World {
     pub postgres: Postgres,
     pub standby: Option<Postgres>,
     pub nodes: Vec<Node>,
+    pub certificates: Option<Certificates>,
+    pub disk: Option<Disk>,
     // Last: processes end before their files go.
     _dir: TempDir,
-}
-
-/// A node's process.
-#[derive(Debug)]
-pub struct Node {
-    pub id: String,
-    pub host: u8,
-    dir: PathBuf,
-    env: Vec<(String, String)>,
-    child: Option<Child>,
 }
 
 /// How a world is made.
@@ -59,8 +54,28 @@ pub struct Plan {
     pub loopback: bool,
     /// Further nodes, the last ones, that are made and not started.
     pub spare: u8,
+    /// Whether the primary's disk is small.
+    pub disk: bool,
+    /// Whether the nodes' certificates can be changed; else they are those that
+    /// the nodes make for themselves.
+    pub certificates: bool,
+    /// Whether nodes can be held at fault points, each by files in its `faults`.
+    pub holds: bool,
     /// Set on every node.
     pub env: &'static [(&'static str, &'static str)],
+}
+
+impl Plan {
+    /// What its nodes have of it.
+    fn equip(&self, node: &mut Node) {
+        self.env.iter().for_each(|(key, value)| node.set_env(key, value));
+        if self.clocks {
+            node.fake_clock();
+        }
+        if self.holds {
+            node.can_be_held();
+        }
+    }
 }
 
 impl World {
@@ -70,29 +85,28 @@ impl World {
         let dir = tempfile::Builder::new().permissions(open).tempdir().expect("a folder");
         let mut net = if plan.loopback { Net::loopback() } else { Net::new() };
         net.add(PRIMARY);
-        let postgres = Postgres::primary(&net, PRIMARY, dir.path());
+        let disk = plan.disk.then(|| Disk::mount(&Postgres::folder(PRIMARY, dir.path())));
+        let settings: &[&str] = if plan.disk { &disk::SETTINGS } else { &[] };
+        let postgres = Postgres::primary(&net, PRIMARY, dir.path(), settings);
         postgres.sql("CREATE DATABASE simpul");
         let standby = plan.standby.then(|| {
             net.add(STANDBY);
             postgres.standby(&net, STANDBY, dir.path())
         });
-        let urls: Vec<String> = [Some(&postgres), standby.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|pg| pg.url("simpul"))
-            .collect();
+        let servers = [Some(&postgres), standby.as_ref()].into_iter().flatten();
+        let urls: Vec<String> = servers.map(|pg| pg.url("simpul")).collect();
+        let mut certificates = plan.certificates.then(|| Certificates::new(dir.path()));
         let mut nodes = Vec::new();
         for index in 0..plan.nodes + plan.spare {
-            let host = FIRST + index;
-            net.add(host);
+            net.add(FIRST + index);
             let mut node = Node::new(&net, dir.path(), index, &urls.join(","));
-            plan.env.iter().for_each(|(key, value)| node.set_env(key, value));
-            if plan.clocks {
-                node.fake_clock();
+            plan.equip(&mut node);
+            if let Some(certificates) = &mut certificates {
+                certificates.equip(&mut node);
             }
             nodes.push(node);
         }
-        let mut world = World { net, postgres, standby, nodes, _dir: dir };
+        let mut world = World { net, postgres, standby, nodes, certificates, disk, _dir: dir };
         // The first start makes an authority that every node then believes.
         world.start_node(0);
         world.wait_ready(0);
@@ -114,18 +128,7 @@ impl World {
 
     /// Waits until a node is ready.
     pub fn wait_ready(&mut self, index: usize) {
-        let begun = Instant::now();
-        let node = &mut self.nodes[index];
-        while node.info().is_none() {
-            let ended = node.child.as_mut().and_then(|child| child.try_wait().expect("a child"));
-            assert!(
-                ended.is_none() && begun.elapsed() < LONG,
-                "{} did not become ready ({ended:?}):\n{}",
-                node.id,
-                node.log()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.nodes[index].wait_ready();
     }
 
     /// Where clients find the nodes.
@@ -135,7 +138,10 @@ impl World {
 
     /// What a client believes.
     pub fn ca(&self) -> PathBuf {
-        self.nodes[0].dir.join("dev/ca.pem")
+        match &self.certificates {
+            Some(certificates) => certificates.believed(),
+            None => self.nodes[0].dir().join("dev/ca.pem"),
+        }
     }
 
     /// A token for a user, good for the whole run.
@@ -149,7 +155,7 @@ impl World {
     pub fn cli(&self, index: usize, args: &[&str]) -> Output {
         let node = &self.nodes[index];
         let mut command = Command::new(env!("CARGO_BIN_EXE_simpul"));
-        command.env_clear().env("HOME", &node.dir).env("SIMPUL_DATA_DIR", &node.dir);
+        command.env_clear().env("HOME", node.dir()).env("SIMPUL_DATA_DIR", node.dir());
         command.args(args).stdin(Stdio::null()).output().expect("the binary starts")
     }
 }
@@ -159,134 +165,28 @@ fn share_authority(nodes: &[Node]) {
     let Some((first, others)) = nodes.split_first() else { return };
     for node in others {
         let mut copy = Command::new("cp");
-        copy.arg("-a").arg(first.dir.join("dev")).arg(node.dir.join("dev"));
+        copy.arg("-a").arg(first.dir().join("dev")).arg(node.dir().join("dev"));
         assert!(copy.status().expect("cp").success());
     }
 }
 
-impl Node {
-    fn new(net: &Net, dir: &Path, index: u8, urls: &str) -> Node {
-        let id = format!("n{}", index + 1);
-        let host = FIRST + index;
-        let dir = dir.join(&id);
-        std::fs::create_dir_all(&dir).expect("a folder");
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).expect("chmod");
-        let address = net.address(host);
-        let env = [
-            ("SIMPUL_NODE__ID", id.clone()),
-            ("SIMPUL_NODE__ZONE", format!("z{}", index + 1)),
-            ("SIMPUL_STORE__URL", urls.to_owned()),
-            ("SIMPUL_LISTEN__PUBLIC", format!("{address}:7443")),
-            ("SIMPUL_LISTEN__MESH", format!("{address}:7444")),
-            ("SIMPUL_LISTEN__ADMIN", format!("{address}:7445")),
-            ("SIMPUL_SHUTDOWN__GRACE", "10s".to_owned()),
-            ("SIMPUL_TELEMETRY__LOG_FORMAT", "json".to_owned()),
-        ];
-        let env = env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        Node { id, host, dir, env, child: None }
-    }
-
-    /// Steps of its wall clock come from a file from now on.
-    fn fake_clock(&mut self) {
-        let file = self.dir.join("clock");
-        std::fs::write(&file, "+0").expect("written");
-        for (key, value) in [
-            ("LD_PRELOAD", CLOCK),
-            ("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("UTF-8")),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ] {
-            self.env.push((key.to_owned(), value.to_owned()));
-        }
-    }
-
-    /// Steps its wall clock, in seconds.
-    pub fn step_clock(&self, seconds: i64) {
-        std::fs::write(self.dir.join("clock"), format!("{seconds:+}")).expect("written");
-    }
-
-    /// Sets a variable from the next start on.
-    pub fn set_env(&mut self, key: &str, value: &str) {
-        self.env.push((key.to_owned(), value.to_owned()));
-    }
-
-    fn start(&mut self, net: &Net) {
-        let _ = std::fs::remove_file(self.dir.join("node.json"));
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.dir.join("node.log"))
-            .expect("a log");
-        let mut command = net.command(self.host, "env");
-        command.arg("-i").args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
-        command.arg(format!("HOME={0}", self.dir.display()));
-        command.arg(format!("SIMPUL_DATA_DIR={0}", self.dir.display()));
-        command.args(self.env.iter().map(|(key, value)| format!("{key}={value}")));
-        command.arg(env!("CARGO_BIN_EXE_simpul")).current_dir(&self.dir);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.child = Some(command.spawn().expect("the node starts"));
-    }
-
-    /// What it says of itself once it is ready.
-    pub fn info(&self) -> Option<Value> {
-        serde_json::from_str(&std::fs::read_to_string(self.dir.join("node.json")).ok()?).ok()
-    }
-
-    /// Its log.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("node.log")).unwrap_or_default()
-    }
-
-    /// Sends a signal to it; a process that is gone gets none.
-    pub fn signal(&self, signal: Signal) {
-        if let Some(child) = &self.child {
-            let _ = rustix::process::kill_process(Pid::from_child(child), signal);
-        }
-    }
-
-    /// kill -9.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// SIGTERM, and waits for its end; the exit code.
-    pub fn stop(&mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
-        let begun = Instant::now();
-        let mut child = self.child.take()?;
-        loop {
-            if let Some(status) = child.try_wait().expect("a child") {
-                return status.code();
-            }
-            assert!(begun.elapsed() < LONG, "{} does not stop", self.id);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.signal(Signal::CONT);
-        self.kill();
-    }
-}
-
-/// Whether wall clocks can be stepped here.
-pub fn has_clock() -> bool {
-    Path::new(CLOCK).exists()
-}
-
 impl World {
-    /// Keeps the nodes' logs of a run that broke the promise.
-    pub fn keep(&self, seed: u64) {
-        let kept = std::env::temp_dir().join(format!("simpul-chaos-{seed}"));
+    /// Keeps the logs of a run under a name.
+    pub fn keep(&self, name: &str) {
+        let kept = std::env::temp_dir().join(format!("simpul-chaos-{name}"));
         let _ = std::fs::create_dir_all(&kept);
         for node in &self.nodes {
-            let _ = std::fs::copy(node.dir.join("node.log"), kept.join(format!("{}.log", node.id)));
+            let _ = std::fs::write(kept.join(format!("{}.log", node.id)), node.log());
         }
+        let _ = std::fs::write(kept.join("postgres.log"), self.postgres.log());
         println!("logs are in {}", kept.display());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep(&format!("failed-{}", std::process::id()));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use simpul::proto::chat::v1::NoticeKind;
 use simpul::proto::chat::v1::chat_response::Frame;
 use simpul::proto::chat::v1::join::From;
 use simpul::proto::cluster::v1::cluster_service_client::ClusterServiceClient;
@@ -29,18 +30,23 @@ async fn an_owner_that_is_stopped_hands_over_and_nobody_sees_an_error() {
 
     // Its reader is told where to go, and its stream ends cleanly.
     let mut cursor = 0;
-    let mut told = false;
+    let mut told = Vec::new();
     while let Ok(Some(response)) = reader.incoming.message().await {
         match response.frame {
             Some(Frame::Message(message)) => {
                 assert_eq!(message.seq, cursor + 1);
                 cursor = message.seq;
             }
-            Some(Frame::Notice(_)) => told = true,
+            Some(Frame::Notice(notice)) => told.push((notice.kind(), notice.addresses)),
             _ => {}
         }
     }
-    assert!(told, "the reader was told");
+    let elsewhere = others.iter().map(|at| cluster.nodes[*at].address("public"));
+    let elsewhere: Vec<String> = elsewhere.collect();
+    let goes = told.iter().find(|(kind, _)| *kind == NoticeKind::Move);
+    let (_, to) = goes.unwrap_or_else(|| panic!("the reader was not told where to go: {told:?}"));
+    assert!(!to.is_empty() && to.iter().all(|address| elsewhere.contains(address)), "{told:?}");
+    assert!(told.iter().any(|(kind, _)| *kind == NoticeKind::Draining), "{told:?}");
     assert_eq!(cluster.nodes[owner].wait(LONG), Some(0), "it ends by itself, well");
     first.more(20).await;
     second.more(20).await;

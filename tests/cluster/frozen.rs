@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use simpul::proto::chat::v1::join::From;
+
 use crate::cluster::Cluster;
 use crate::support::{command, eventually};
+use crate::talk::{Session, room};
 
 /// Twice what it takes on a machine that has nothing else to do.
 const SOON: Duration = Duration::from_secs(8);
@@ -49,5 +52,67 @@ async fn a_reader_of_a_frozen_node_is_elsewhere_soon_and_commands_do_not_wait_fo
     reader.wait().expect("a child");
     assert!(took < SOON, "the reader stayed for {took:?}");
     assert!(longest < SOON, "a command took {longest:?}");
+    cluster.end().await;
+}
+
+/// Whoever takes over from it next must find its sessions by their name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_joins_again_holds_fences_in_its_new_name() {
+    let Some(cluster) = Cluster::start("a thawed node", 2).await else { return };
+    let alice = cluster.token("alice", &[]);
+    let database = cluster.database.as_ref().expect("a database");
+    let incarnation = async || {
+        let seen = cluster.seen_by(0).await;
+        let row = seen.nodes.into_iter().find(|row| row.node_id == "n1").expect("its row");
+        row.incarnation
+    };
+    // Appends of its own begin sessions under its first name.
+    let mut rooms = Vec::new();
+    for at in 0.. {
+        let name = format!("room-{at}");
+        if cluster.owner_of(&name).await == 1 {
+            room(cluster.nodes[1].channel().await, &alice, &name, &[]).await;
+            rooms.push(name);
+        }
+        if rooms.len() == 2 {
+            break;
+        }
+    }
+    let first = incarnation().await;
+    let fences = async |incarnation: &str| {
+        let asked = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+             AND starts_with(application_name, 'simpul/{incarnation}/')"
+        );
+        database.number(&asked).await
+    };
+    assert!(fences(&first).await > 0);
+
+    cluster.nodes[1].signal(Signal::STOP);
+    eventually("the other one owns everything", async || {
+        let seen = cluster.seen_by(0).await;
+        seen.nodes.iter().any(|node| node.node_id == "n0" && node.partitions == 32).then_some(())
+    })
+    .await;
+    cluster.nodes[1].signal(Signal::CONT);
+    cluster.spread().await;
+    let second = incarnation().await;
+    assert_ne!(first, second, "it joined as another one");
+    for name in &rooms {
+        let channel = cluster.nodes[1].channel().await;
+        let mut session = Session::join(channel, &alice, name, From::Latest(true)).await;
+        session.send(name, "after", "still here").await;
+        session.sent().await;
+    }
+    eventually("it appends in its new name alone", async || {
+        let mut session = {
+            let channel = cluster.nodes[1].channel().await;
+            Session::join(channel, &alice, &rooms[0], From::Latest(true)).await
+        };
+        session.send(&rooms[0], &format!("m{:x}", rand::random::<u64>()), "again").await;
+        session.sent().await;
+        (fences(&second).await > 0 && fences(&first).await == 0).then_some(())
+    })
+    .await;
     cluster.end().await;
 }

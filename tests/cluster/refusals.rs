@@ -12,6 +12,10 @@ async fn what_does_not_fit_is_refused_at_start_with_the_key_and_the_reason() {
     assert!(twin.contains("node.id: another node with the id n0 is alive at 127.0.0.1:"), "{twin}");
     let split = cluster.refused("split", "n7", &[("SIMPUL_CHAT__PARTITIONS", "64")]);
     assert!(split.contains("partition"), "{split}");
+    let other = cluster.refused("other", "n7", &[("SIMPUL_CLUSTER__NAME", "another")]);
+    let reason = "cluster.name: another here, but the store is that of simpul; every node of a \
+                  cluster has the same name";
+    assert!(other.contains(reason), "{other}");
     let shared = cluster.refused("shared", "n8", &[("SIMPUL_CLUSTER__SHARED_FILE", "true")]);
     assert!(shared.contains("cluster.shared_file"), "{shared}");
     let seen = cluster.seen_by(0).await;

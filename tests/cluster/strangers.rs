@@ -87,6 +87,13 @@ async fn a_node_with_a_certificate_that_is_not_its_own_does_not_start() {
     let said = cluster.refused("n6", "n6", &elsewhere.env());
     assert!(said.contains("mesh.cert_file: ") && said.contains("trust domain"), "{said}");
 
+    // Its own mesh fits together, but the store is another's.
+    let mut env = elsewhere.env();
+    env.push(("SIMPUL_MESH__TRUST_DOMAIN", "else.test"));
+    let said = cluster.refused("n6", "n6", &env);
+    let reason = format!("mesh.trust_domain: else.test here, but the store is that of {DOMAIN}; ");
+    assert!(said.contains(&reason), "{said}");
+
     elsewhere.certificate(&mesh.issue("user", &format!("user/n6@{DOMAIN}")));
     let said = cluster.refused("n6", "n6", &elsewhere.env());
     assert!(said.contains("mesh.cert_file: ") && said.contains("is not a node's"), "{said}");
@@ -96,13 +103,16 @@ async fn a_node_with_a_certificate_that_is_not_its_own_does_not_start() {
     cluster.end().await;
 }
 
-/// It reaches the store and takes part there; no link is made, both sides say
+/// It reaches a store that does not say whose it is, as one that only the
+/// release before has used, and takes part there; no link is made, both sides say
 /// why, and what people write stands all the same.
 async fn stays_without_links(mut cluster: Cluster, env: &[(&str, &str)], cause: &str, why: &str) {
     let alice = cluster.token("alice", &[]);
     room(cluster.nodes[0].channel().await, &alice, "lobby", &[]).await;
     let writer = Writer::start(&[&cluster.nodes[0]], &alice, "lobby", "old", false).await;
     writer.more(10).await;
+    let database = cluster.database.as_ref().expect("a database");
+    database.sql("DELETE FROM meta WHERE key IN ('cluster_name', 'trust_domain')").await;
     cluster.add(env);
     eventually("both sides refuse the links and count it", async || {
         let refused = cluster.nodes.iter().all(|node| refused_for(node, cause) > 0.0);

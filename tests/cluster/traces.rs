@@ -1,19 +1,20 @@
 //! One message is one trace, whatever nodes it crosses.
 
+use rustix::process::Signal;
 use simpul::proto::chat::v1::SendMessageRequest;
 use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
 use simpul::proto::chat::v1::join::From;
 
 use crate::cluster::Cluster;
 use crate::collector::{Collector, PARENT, TRACE, chain, traced};
-use crate::support::eventually;
+use crate::support::{LONG, eventually};
 use crate::talk::{Session, room};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_the_sender_through_the_owner_and_the_commit_to_a_reader_on_a_third_node() {
     let (collector, url) = Collector::listen().await;
     let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "50")];
-    let Some(cluster) = Cluster::start_with("one trace", 3, &env).await else { return };
+    let Some(mut cluster) = Cluster::start_with("one trace", 3, &env).await else { return };
     let alice = cluster.token("alice", &[]);
     room(cluster.nodes[0].channel().await, &alice, "lobby", &[]).await;
     let owner = cluster.owner_of("lobby").await;
@@ -54,6 +55,12 @@ async fn from_the_sender_through_the_owner_and_the_commit_to_a_reader_on_a_third
             (way == expected).then_some(())
         })
         .await;
+    }
+    // Every node has sent what it had when it has ended: a second delivery would
+    // be there by then.
+    cluster.nodes.iter().for_each(|node| node.signal(Signal::TERM));
+    for node in &mut cluster.nodes {
+        assert_eq!(node.wait(LONG), Some(0));
     }
     let traced = collector.trace(TRACE);
     let delivered = traced.iter().filter(|span| span.name == "chat.deliver").count();

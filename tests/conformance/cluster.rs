@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use simpul::store::chat::{Appended, PartitionState};
-use simpul::store::cluster::{ClusterStore, Joined, NodeInfo, NodeState};
+use simpul::store::cluster::{Agreement, ClusterStore, Joined, NodeInfo, NodeState};
 use simpul::store::{ChatStore, StoreError};
 use simpul::task;
 
@@ -144,6 +144,32 @@ pub(crate) async fn partitions_are_made_once_and_counted<S: ClusterStore + 'stat
     }
 }
 
+pub(crate) async fn what_the_first_node_says_of_the_cluster_stands<S: ClusterStore + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
+    let of = |name: &str| Agreement {
+        cluster: name.to_owned(),
+        trust_domain: format!("{name}.example"),
+    };
+    let asking: Vec<_> = (0..5)
+        .map(|turn| {
+            let (store, own) = (store.clone(), of(&format!("c{turn}")));
+            task::spawn("agreeing", async move { store.agree(&own).await })
+        })
+        .collect();
+    let mut heard = Vec::new();
+    for one in asking {
+        heard.push(one.await.unwrap().unwrap());
+    }
+    heard.dedup();
+    let [first] = &heard[..] else { panic!("they heard different things: {heard:?}") };
+    assert_eq!(*first, of(&first.cluster), "both of one node");
+    assert_eq!(store.agree(&of("later")).await.unwrap(), *first);
+    drop(store);
+    assert_eq!(open().await.agree(&of("later")).await.unwrap(), *first, "for good");
+}
+
 pub(crate) async fn a_partition_is_taken_by_one<S: ClusterStore + 'static>(
     open: impl AsyncFn() -> Arc<S>,
 ) {
@@ -263,18 +289,18 @@ pub(crate) async fn letters_are_answered_and_collected_once<S: ClusterStore>(
 pub(crate) async fn what_nobody_needs_is_tidied<S: ClusterStore>(open: impl AsyncFn() -> Arc<S>) {
     let store = open().await;
     for id in ["n1", "n2", "n3", "n4"] {
-        let started_at = if id == "n4" { 50 } else { 5 };
-        let info = NodeInfo { started_at, ..node(id, &format!("i-{id}")) };
+        let info = node(id, &format!("i-{id}"));
         assert_eq!(store.join(&info).await.unwrap(), Joined::New);
         store.leave_letter(0, &info.incarnation, b"x").await.unwrap();
     }
     assert!(store.declare_dead("n2", "i-n2", 1).await.unwrap());
     assert!(store.set_state("n3", "i-n3", NodeState::Draining).await.unwrap());
     assert!(store.set_state("n4", "i-n4", NodeState::Left).await.unwrap());
-    store.tidy_cluster(50).await.unwrap();
+    let over = ["i-n1", "i-n2", "i-n3", "another"].map(str::to_owned).to_vec();
+    store.tidy_cluster(over).await.unwrap();
     let seen = store.observe().await.unwrap();
     let ids: Vec<_> = seen.nodes.iter().map(|row| row.info.id.as_str()).collect();
-    assert_eq!(ids, ["n1", "n3", "n4"], "one that left lately is still told of");
+    assert_eq!(ids, ["n1", "n3", "n4"], "the living stay, and one that was not named");
     let letters = store.letters(&[0], 9).await.unwrap();
     let from: Vec<_> = letters.iter().map(|letter| letter.from.as_str()).collect();
     assert_eq!(from, ["i-n1", "i-n3"]);

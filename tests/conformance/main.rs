@@ -153,6 +153,7 @@ macro_rules! area {
             death_is_declared_on_an_unchanged_beat_alone,
             states_change_while_alive,
             partitions_are_made_once_and_counted,
+            what_the_first_node_says_of_the_cluster_stands,
             a_partition_is_taken_by_one,
             a_takeover_fences_the_owner_before,
             a_release_names_the_successor,

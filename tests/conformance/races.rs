@@ -211,6 +211,53 @@ async fn what_was_skipped_and_then_taken_is_fenced() {
     assert_eq!(commit_nos(&chat).await, [2, 1, 0, 0]);
 }
 
+/// An append whose fence began, and has its snapshot, before what the statements
+/// by hand commit: they have the table until then.
+async fn append_begun_before(postgres: &Postgres, chat: &Chat, by_hand: &[&str]) -> Appended {
+    let mut hand = postgres.session("by hand").await;
+    let pid = pid(&mut hand).await;
+    for sql in ["BEGIN", "LOCK TABLE \"partition\" IN ACCESS EXCLUSIVE MODE"] {
+        sqlx::query(sql).execute(&mut hand).await.unwrap();
+    }
+    let appending = {
+        let (chat, parts) = (chat.clone(), vec![part(0, vec![text("lobby", 3, "late")])]);
+        task::spawn("appending", async move { chat.append(parts).await.unwrap() })
+    };
+    until_waited_for(postgres, pid).await;
+    for sql in by_hand.iter().copied().chain(["COMMIT"]) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut hand).await.unwrap();
+    }
+    appending.await.unwrap()[0]
+}
+
+/// The fence and the raise of the commit number are one statement: both see the
+/// row's newest version, and the statement after them the newest head.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_waited_raises_the_newest_number_and_heads_are_read_after_it() {
+    let Some(postgres) = Postgres::new() else { return };
+    let (_, chat) = lobby(&postgres).await;
+    let entry_2 = [
+        "UPDATE \"partition\" SET commit_no = commit_no + 1 WHERE id = 0",
+        "UPDATE room SET head = 2 WHERE \"partition\" = 0 AND room = 'lobby'",
+        "INSERT INTO entry SELECT \"partition\", room, 2, kind, sender, 'm', body, 0, 5 FROM entry",
+    ];
+    let answer = append_begun_before(&postgres, &chat, &entry_2).await;
+    assert_eq!(answer, Appended::Committed { commit_no: 3 });
+    assert_eq!(head(&chat, 0, "lobby").await, 3);
+    assert_eq!(commit_nos(&chat).await, [3, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_waited_is_not_held_under_the_epoch_before() {
+    let Some(postgres) = Postgres::new() else { return };
+    let (_, chat) = lobby(&postgres).await;
+    append(&chat, 0, vec![text("lobby", 2, "m")]).await;
+    let taken = "UPDATE \"partition\" SET owner = 'n2', epoch = epoch + 1 WHERE id = 0";
+    assert_eq!(append_begun_before(&postgres, &chat, &[taken]).await, Appended::Fenced);
+    assert_eq!(head(&chat, 0, "lobby").await, 2);
+    assert_eq!(commit_nos(&chat).await, [2, 0, 0, 0]);
+}
+
 /// Two appenders name the same partitions in opposite orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_in_any_order_do_not_deadlock() {

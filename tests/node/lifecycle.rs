@@ -11,7 +11,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::{Node, cli_in, eventually};
+use crate::support::{LONG, Node, cli_in, eventually, not_run};
 use crate::talk::{Session, room};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,6 +104,30 @@ async fn a_second_signal_ends_at_once() {
     node.signal(Signal::TERM);
     node.wait(Duration::from_secs(5));
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_room_owner_has_panicked_ends_and_starts_again() {
+    if !cfg!(feature = "fault") {
+        return not_run("the test of a panic: it needs `--features fault`, as tests/run gives it");
+    }
+    let faults = tempfile::tempdir().expect("a directory");
+    let path = faults.path().to_str().expect("UTF-8");
+    let mut node = Node::start_with(&[
+        ("SIMPUL_TEST_FAULT_DIR", path),
+        ("SIMPUL_SHUTDOWN__DELAY", "0s"),
+        ("SIMPUL_SHUTDOWN__GRACE", "1s"),
+    ]);
+    let alice = node.token("alice", &[]);
+    room(node.channel().await, &alice, "r", &[]).await;
+    let panic = faults.path().join("chat.deciding.panic");
+    std::fs::write(&panic, "").expect("a fault");
+    let mut session = Session::join(node.channel().await, &alice, "r", From::Latest(true)).await;
+    session.send("r", "m1", "a word").await;
+    assert_eq!(node.wait(LONG), Some(69));
+    std::fs::remove_file(panic).expect("no fault");
+    node.restart();
+    room(node.channel().await, &alice, "another", &[]).await;
 }
 
 /// A file that does not answer, as on a network disk that is gone.

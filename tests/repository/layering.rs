@@ -269,6 +269,15 @@ fn no_file_is_too_long() {
     assert!(over.is_empty(), "{}", over.join("\n"));
 }
 
+/// Elsewhere two of them could share a key by accident.
+#[test]
+fn advisory_locks_are_taken_in_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let takes = |path: &PathBuf| fs::read_to_string(path).expect("text").contains("pg_advisory");
+    let places: Vec<PathBuf> = sources(&root).into_iter().filter(takes).collect();
+    assert_eq!(places, [root.join("store/postgres/advisory.rs")]);
+}
+
 #[test]
 fn a_breach_is_seen_wherever_it_hides() {
     let code = stripped(

@@ -7,3 +7,4 @@ mod contracts;
 mod dependencies;
 mod documents;
 mod layering;
+mod manifests;

@@ -84,7 +84,8 @@ fn seeds_lose_and_double_nothing() {
 
 #[test]
 fn seed() {
-    let seed = number("SIMPUL_TEST_SEED", 1);
+    // By default none of the 300.
+    let seed = number("SIMPUL_TEST_SEED", 1_000);
     let plants = [
         Plant::NoFence,
         Plant::HeadInTake,
@@ -94,7 +95,10 @@ fn seed() {
         Plant::NoResync,
     ];
     let plant = std::env::var("SIMPUL_TEST_PLANT").ok();
-    let plant = plants.into_iter().find(|p| plant.as_ref() == Some(&format!("{p:?}")));
+    let plant = plant.map(|name| {
+        let found = plants.into_iter().find(|plant| name == format!("{plant:?}"));
+        found.unwrap_or_else(|| panic!("SIMPUL_TEST_PLANT={name}: there are {plants:?}"))
+    });
     let outcome = run(seed, plant);
     if std::env::var_os("SIMPUL_TEST_SEED").is_some() {
         outcome.trace.iter().for_each(|line| println!("{line}"));

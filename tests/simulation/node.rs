@@ -18,7 +18,7 @@ use simpul::config::schema;
 use simpul::readiness::Readiness;
 use simpul::security::mesh::NodeName;
 use simpul::store::chat::{PartitionState, RoomRole};
-use simpul::store::cluster::{ClusterStore, NodeInfo, NodeRecord, StoreIdentity};
+use simpul::store::cluster::{Agreement, ClusterStore, NodeInfo, NodeRecord, StoreIdentity};
 use simpul::store::memory::MemoryStore;
 use simpul::{chance, clock, drain, task};
 use tokio::sync::watch;
@@ -265,6 +265,7 @@ async fn join(
             mesh: Arc::new(Linked(links.clone())),
             recovery: Arc::new(Nothing),
             past: Arc::new(machine.past.clone()),
+            agreement: Agreement { cluster: "sim".to_owned(), trust_domain: "sim".to_owned() },
             info: NodeInfo {
                 id: id.clone(),
                 incarnation: incarnation.to_owned(),

@@ -215,6 +215,7 @@ impl Committer {
     /// Gives the jobs back when the store must be asked for their keys first;
     /// nothing of them was kept then, and nobody was answered.
     async fn attempt(&mut self, jobs: Vec<Job>, look_up: bool) -> Option<Vec<Job>> {
+        fault::point("chat.deciding").await;
         self.committed_at = clock::micros(clock::System.now()).max(self.committed_at);
         let shared = self.shared.clone();
         let mut batch = Batch::new(self.limits, self.committed_at, &shared.budget);

@@ -3,8 +3,9 @@
 
 use super::Finding;
 use super::Severity::{Error, Warning};
-use super::checks::{finding, soon};
+use super::checks::finding;
 use super::facts::Facts;
+use super::proofs::soon;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     server(facts).into_iter().chain(mesh_certificate(facts)).collect()

@@ -1,7 +1,8 @@
-use std::time::{Duration, SystemTime};
-
-use super::super::facts::{CertificateFacts, DirFacts, SecretFacts, ServerProblem};
+use super::super::facts::{CertificateFacts, DatabaseFacts, DirFacts, SecretFacts, ServerProblem};
 use super::*;
+use crate::client::dial::DialError;
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
+use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

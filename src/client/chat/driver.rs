@@ -1,6 +1,9 @@
 //! The task of a chat: carries frames between the core and its streams. Thin:
 //! every decision is the core's.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,6 +24,11 @@ use crate::proto::chat::v1::{ChatRequest, ChatResponse, Reauthenticate, Send};
 
 /// Events that may wait before reading stops.
 const WAITING: usize = 64;
+
+/// Frames that are read while a timer is due. What has arrived is taken before a
+/// node is judged by its silence, but not for ever: a stream that always has
+/// something would hold up every other one.
+const OVERDUE: usize = 64;
 
 /// What the caller asked for.
 #[derive(Debug)]
@@ -87,6 +95,7 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let mut commanded = true;
         let mut rested = false;
+        let mut overdue = 0;
         let events = self.events.clone();
         loop {
             self.act();
@@ -103,6 +112,13 @@ impl Driver {
             let wake = self.core.wake_at().filter(|_| reads);
             let wake = wake.map(|at| self.began + at);
             let takes = commanded && reads && self.core.takes();
+            let due = wake.is_some_and(|at| at <= Instant::now());
+            overdue = if due { overdue } else { 0 };
+            if overdue >= OVERDUE {
+                overdue = 0;
+                self.core.tick(self.now());
+                continue;
+            }
             tokio::select! {
                 biased;
                 place = events.reserve(), if !quiet => match place {
@@ -117,6 +133,7 @@ impl Driver {
                     None => commanded = false,
                 },
                 (id, brought) = brought(&mut self.wires, &mut self.turn), if reads => {
+                    overdue += usize::from(due);
                     self.brought(id, brought);
                 }
                 () = sleep_until(wake) => {

@@ -3,20 +3,27 @@
 //! A row may stand in the way that says that the id is alive. Three cases:
 //! - it is of a run of this very data directory: that is over, since this
 //!   process holds the directory's lock; it is declared dead at once;
-//! - its beat does not change while it is watched: its node died; the same;
+//! - its beat does not change while it is watched, as the living watch each
+//!   other ([`Membership`]: a store that stalls meanwhile proves nothing): its
+//!   node died; the same;
 //! - its beat changes, or its lock is held: another node has this id. Two nodes
 //!   with one id would take each other's partitions for their own, so this one
 //!   does not start.
 
 use std::time::Duration;
 
+use super::read;
 use super::seams::Incarnations;
 use crate::clock;
-use crate::store::cluster::{Joined, NodeInfo, NodeRecord};
+use crate::cluster::membership::{Membership, Rules};
+use crate::store::cluster::{Agreement, Joined, NodeInfo, NodeRecord};
 use crate::store::{ClusterStore, StoreError};
 
-/// How long a row is watched: longer than five beats.
+/// How long a beat must not change: longer than five beats.
 const WATCH: Duration = Duration::from_millis(2_500);
+
+/// How long it is tried to see that.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often it is tried against races.
 const TRIES: u32 = 16;
@@ -38,12 +45,41 @@ pub enum JoinError {
         /// Microseconds since 1970.
         since: i64,
     },
+    /// The store is another cluster's.
+    #[error("{key}: {own} here, but the store is that of {stands}; {rule}")]
+    Foreign {
+        /// The key of the configuration.
+        key: &'static str,
+        /// What must be so.
+        rule: &'static str,
+        /// What this node has.
+        own: String,
+        /// What the first node had.
+        stands: String,
+    },
     /// The incarnation could not be remembered.
     #[error("data_dir: the incarnation cannot be kept: {0}")]
     Memory(std::io::Error),
     /// The store.
     #[error("{0}")]
     Store(#[from] StoreError),
+}
+
+/// Makes sure that this node belongs to the store's cluster, before it writes
+/// anything that others look at.
+pub(super) async fn agree(store: &dyn ClusterStore, own: &Agreement) -> Result<(), JoinError> {
+    let stands = store.agree(own).await?;
+    let alike = |key, rule, own: &str, stands: &str| match own == stands {
+        true => Ok(()),
+        false => {
+            let (own, stands) = (own.to_owned(), stands.to_owned());
+            Err(JoinError::Foreign { key, rule, own, stands })
+        }
+    };
+    let rule = "every node of a cluster has the same name";
+    alike("cluster.name", rule, &own.cluster, &stands.cluster)?;
+    let rule = "every node of a cluster is of the same trust domain";
+    alike("mesh.trust_domain", rule, &own.trust_domain, &stands.trust_domain)
 }
 
 /// Joins. Gives the incarnations whose place it took: they are over.
@@ -94,12 +130,25 @@ async fn watch(
         return Err(alive(row));
     }
     tracing::info!(id = info.id, "the node's id is in use; watching whether it is alive");
-    tokio::time::sleep(WATCH).await;
-    let nodes = store.observe().await?.nodes;
-    let Some(now) = nodes.into_iter().find(|node| node.info.id == info.id) else { return Ok(()) };
-    let moved = now.info.incarnation != row.info.incarnation || now.beat != row.beat;
-    match moved && now.state.is_alive() {
-        true => Err(alive(&now)),
-        false => Ok(()),
+    // A bystander: it is none of those whom it watches.
+    let mut watched = Membership::new("", "", Rules { silence: WATCH, ..Rules::default() });
+    let until = clock::since_boot() + PATIENCE;
+    while clock::since_boot() < until {
+        let began = clock::since_boot();
+        let nodes = store.observe().await?.nodes;
+        let ended = clock::since_boot();
+        watched.observed(began, ended, &nodes);
+        let Some(now) = watched.node(&info.id).filter(|now| now.state.is_alive()) else {
+            return Ok(());
+        };
+        if now.info.incarnation != row.info.incarnation || now.beat != row.beat {
+            return Err(alive(now));
+        }
+        if watched.suspects(ended).iter().any(|suspect| suspect.id == info.id) {
+            return Ok(());
+        }
+        tokio::time::sleep(read::EVERY).await;
     }
+    let slow = "too slow to tell whether another node with this id lives";
+    Err(StoreError::Unavailable(slow.to_owned()).into())
 }

@@ -141,9 +141,10 @@ impl<'a> Life<'a> {
         let (store, partitions) = (self.parts.store.clone(), self.parts.partitions.clone());
         let id = self.parts.info.id.clone();
         let beating = beat(store, partitions, id, self.incarnation.clone(), tell);
-        let beating = task::spawn("cluster beat", beating);
+        // Owned: should this panic, the node must not look alive.
+        let beating = task::spawn_owned("cluster beat", beating);
         let end = self.go_on(orders, &mut pulse).await;
-        beating.abort();
+        drop(beating);
         if end == End::Left {
             self.leave().await;
             orders.left();

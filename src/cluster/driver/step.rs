@@ -148,10 +148,10 @@ pub(super) fn mark_draining(parts: &Arc<Parts>, incarnation: &str) -> Step {
 }
 
 /// Removes rows that nobody needs any more.
-pub(super) fn tidy(parts: &Arc<Parts>, before: i64) -> Step {
+pub(super) fn tidy(parts: &Arc<Parts>, over: Vec<String>) -> Step {
     let parts = parts.clone();
     Box::pin(async move {
-        match timeout(DEADLINE, parts.store.tidy_cluster(before)).await {
+        match timeout(DEADLINE, parts.store.tidy_cluster(over)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "old rows of the cluster stay for now"),
             Err(_) => tracing::warn!("old rows of the cluster stay for now"),

@@ -3,18 +3,20 @@
 mod kit;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use self::kit::{COUNT, Node, Past, World, clocks, until};
 use super::JoinError;
+use crate::store::ClusterStore as _;
 use crate::store::cluster::NodeState;
+use crate::store::memory::Conditions;
 
 /// Every partition has one owner, who orders it under the row's epoch.
 fn settled(world: &World, nodes: &[&Node]) -> bool {
-    let rows = world.shared.tables().partitions.clone();
-    rows.values().all(|row| {
+    world.database.observation().partitions.iter().all(|row| {
         let holders: Vec<u64> = nodes
             .iter()
             .filter_map(|node| node.chat.owned().get(&row.partition).copied())
@@ -32,11 +34,22 @@ async fn nodes_that_join_get_their_share_and_each_partition_has_one_owner() {
     until("a is ready", || a.readiness.is_ready()).await;
     let b = world.node("b").await;
     let c = world.node("c").await;
-    until("all have a share", || {
-        settled(&world, &[&a, &b, &c]) && world.shared.owners().len() == 3
-    })
-    .await;
+    until("all have a share", || settled(&world, &[&a, &b, &c]) && world.owners().len() == 3).await;
     assert!(b.readiness.is_ready() && c.readiness.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_of_another_cluster_does_not_join() {
+    let _clocks = clocks();
+    let mut world = World::default();
+    let a = world.node("a").await;
+    world.named = Some("another");
+    let refused = world.join("b", Arc::default()).await.expect_err("refused");
+    let said = refused.to_string();
+    assert!(matches!(refused, JoinError::Foreign { key: "cluster.name", .. }), "{said}");
+    assert!(said.contains("another") && said.contains("kota"), "{said}");
+    assert!(world.state("b").is_none(), "it wrote nothing");
+    drop(a);
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,14 +57,13 @@ async fn a_node_that_beats_no_more_is_declared_dead_before_its_partitions_are_ta
     let _clocks = clocks();
     let world = World::default();
     let (a, b) = (world.node("a").await, world.node("b").await);
-    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
-        .await;
+    until("both have a share", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
     let dead = b.incarnation();
     let begun = Instant::now();
     b.kill();
     until("a has all", || {
-        let dead = world.shared.tables().nodes["b"].state == NodeState::Dead;
-        let all = world.shared.owners().get("a") == Some(&usize::from(COUNT));
+        let dead = world.state("b") == Some(NodeState::Dead);
+        let all = world.owners().get("a") == Some(&usize::from(COUNT));
         assert!(dead || !all, "taken from a node that was not declared dead");
         all && settled(&world, &[&a])
     })
@@ -63,12 +75,25 @@ async fn a_node_that_beats_no_more_is_declared_dead_before_its_partitions_are_ta
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_driver_that_panics_takes_its_beat_with_it() {
+    let _clocks = clocks();
+    let world = World::default();
+    let (a, b) = (world.node("a").await, world.node("b").await);
+    until("both have a share", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
+    b.chat.breaks.store(true, Relaxed);
+    until("its driver is gone", || b.task.is_finished()).await;
+    // Its way to the store is as good as ever.
+    until("a has all", || world.owners().get("a") == Some(&usize::from(COUNT))).await;
+    assert_eq!(world.state("b"), Some(NodeState::Dead));
+    assert!(b.task.await.expect_err("gone").is_panic());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_link_hastens_the_death() {
     let _clocks = clocks();
     let world = World::default();
     let (a, b) = (world.node("a").await, world.node("b").await);
-    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
-        .await;
+    until("both have a share", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
     let begun = Instant::now();
     b.kill();
     a.inbox.link_refused("b", &b.incarnation(), crate::clock::since_boot());
@@ -82,15 +107,13 @@ async fn a_node_that_was_declared_dead_gives_up_and_comes_back_as_another() {
     let _clocks = clocks();
     let world = World::default();
     let (a, b) = (world.node("a").await, world.node("b").await);
-    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
-        .await;
+    until("both have a share", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
     let before = b.incarnation();
     b.cut(true);
     until("a has all", || settled(&world, &[&a]) || b.chat.owned().is_empty()).await;
-    until("a has its rows", || world.shared.owners().get("a") == Some(&usize::from(COUNT))).await;
+    until("a has its rows", || world.owners().get("a") == Some(&usize::from(COUNT))).await;
     b.cut(false);
-    until("b has a share again", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
-        .await;
+    until("b has a share again", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
     assert_ne!(b.incarnation(), before);
     assert_eq!(b.past.0.lock().expect("no panic").len(), 2, "each incarnation is remembered");
 }
@@ -100,18 +123,17 @@ async fn a_store_that_is_down_makes_nobody_dead() {
     let _clocks = clocks();
     let world = World::default();
     let (a, b) = (world.node("a").await, world.node("b").await);
-    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
-        .await;
+    until("both have a share", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
     until("both are ready", || a.readiness.is_ready() && b.readiness.is_ready()).await;
     let before = (a.incarnation(), b.incarnation());
-    world.shared.tables().down = true;
+    [&a, &b].into_iter().for_each(|node| node.cut(true));
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(a.readiness.pending(), ["store reachable"]);
-    world.shared.tables().down = false;
+    [&a, &b].into_iter().for_each(|node| node.cut(false));
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(a.readiness.is_ready());
     assert_eq!((a.incarnation(), b.incarnation()), before);
-    assert!(world.shared.tables().nodes.values().all(|node| node.state == NodeState::Live));
+    assert!(["a", "b"].iter().all(|id| world.state(id) == Some(NodeState::Live)));
     assert!(settled(&world, &[&a, &b]));
 }
 
@@ -140,6 +162,28 @@ async fn two_nodes_with_one_id_are_refused_and_a_run_of_the_same_directory_is_no
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_stalls_while_a_row_is_watched_makes_nobody_dead() {
+    let _clocks = clocks();
+    let world = World::default();
+    let a = world.node("a").await;
+    until("a owns everything", || settled(&world, &[&a])).await;
+    // No beat of it arrives between the first look at its row and one that comes
+    // later than a beat may.
+    let slow = Duration::from_millis(1_200);
+    let stall = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        world.all(Conditions { at_least: slow, at_most: slow, ..Conditions::default() });
+        tokio::time::sleep(slow * 2).await;
+        world.all(Conditions::default());
+    };
+    let (other, ()) = tokio::join!(world.join("a", Arc::default()), stall);
+    let refused = other.expect_err("the id is taken");
+    assert!(matches!(refused, JoinError::Alive { .. }), "{refused}");
+    assert_eq!(world.state("a"), Some(NodeState::Live));
+    assert!(settled(&world, &[&a]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crashed_node_on_another_disk_is_watched_and_then_replaced() {
     let _clocks = clocks();
     let world = World::default();
@@ -155,18 +199,17 @@ async fn a_node_that_drains_hands_everything_over_sends_its_sessions_away_and_le
     let _clocks = clocks();
     let world = World::default();
     let (a, b) = (world.node("a").await, world.node("b").await);
-    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
-        .await;
+    until("both have a share", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
     *a.chat.sessions.lock().expect("no panic") = 3;
     let begun = Instant::now();
     assert!(a.handle.hand_over(Duration::from_secs(5)).await);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    assert_eq!(world.shared.tables().nodes["a"].state, NodeState::Draining);
+    assert_eq!(world.state("a"), Some(NodeState::Draining));
     until("b has all", || settled(&world, &[&b])).await;
     until("its sessions are told", || *a.chat.sessions.lock().expect("no panic") == 0).await;
     assert_eq!(*a.chat.turned_away.lock().expect("no panic"), ["b:7443"]);
     a.handle.leave(Duration::from_secs(5)).await;
-    assert_eq!(world.shared.tables().nodes["a"].state, NodeState::Left);
+    assert_eq!(world.state("a"), Some(NodeState::Left));
     a.task.await.expect("it ends by itself");
 }
 
@@ -175,9 +218,9 @@ async fn an_operators_wish_to_drain_is_seen_in_the_row() {
     let _clocks = clocks();
     let world = World::default();
     let (a, b) = (world.node("a").await, world.node("b").await);
-    until("both have a share", || world.shared.owners().len() == 2 && settled(&world, &[&a, &b]))
-        .await;
-    world.shared.tables().nodes.get_mut("a").expect("a row").state = NodeState::Draining;
+    until("both have a share", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
+    let operator = world.database.client();
+    assert!(operator.set_state("a", &a.incarnation(), NodeState::Draining).await.expect("asked"));
     until("b has all", || settled(&world, &[&b])).await;
     let standing = a.handle.standing().borrow().clone();
     assert!(standing.draining && standing.free, "{standing:?}");
@@ -204,16 +247,16 @@ async fn a_promoted_standby_makes_every_partition_be_taken_anew_and_an_older_pri
     let a = world.node("a").await;
     until("a owns everything", || settled(&world, &[&a])).await;
     let epoch = a.chat.owned()[&3];
-    world.shared.tables().identity.timeline = 2;
+    world.database.be_of_timeline(2);
     until("it is taken anew", || {
         settled(&world, &[&a]) && a.chat.owned().values().all(|now| *now > epoch)
     })
     .await;
-    world.shared.tables().identity.timeline = 1;
+    world.database.be_of_timeline(1);
     until("the older one is not used", || {
         a.chat.owned().is_empty() && a.readiness.pending() == ["the newest primary"]
     })
     .await;
-    world.shared.tables().identity.timeline = 2;
+    world.database.be_of_timeline(2);
     until("the newest is", || settled(&world, &[&a]) && a.readiness.is_ready()).await;
 }

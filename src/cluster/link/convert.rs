@@ -14,6 +14,9 @@ use crate::store::chat::RoomRole;
 /// whether it was appended is not known. No client ever sees it.
 pub(in crate::cluster) const LOST: &str = "ANSWER_LOST";
 
+/// Longer than any caller waits.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
 /// What became of a Publish.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cluster) enum Outcome {
@@ -170,9 +173,10 @@ pub(in crate::cluster) fn duration(span: Duration) -> Option<prost_types::Durati
     prost_types::Duration::try_from(span).ok()
 }
 
-/// A span of time of the contract; nothing for what is negative.
+/// A span of time of the contract; nothing for what is negative. Never so long
+/// that it could not be added to a time: another node may say anything.
 pub(in crate::cluster) fn span(duration: prost_types::Duration) -> Duration {
-    Duration::try_from(duration).unwrap_or_default()
+    Duration::try_from(duration).unwrap_or_default().min(LONGEST)
 }
 
 #[cfg(test)]
@@ -209,6 +213,18 @@ mod tests {
             assert_eq!(format!("{back:?}"), format!("{sent:?}"));
         }
         assert!(proposal(pb::Publish::default()).is_none());
+    }
+
+    #[test]
+    fn any_span_can_be_added_to_a_time() {
+        let ends = [i64::MIN, -1, 0, 1, 1 << 40, i64::MAX];
+        for (seconds, nanos) in ends.into_iter().flat_map(|s| [(s, i32::MIN), (s, i32::MAX)]) {
+            let left = span(prost_types::Duration { seconds, nanos });
+            assert!(left <= LONGEST, "{seconds} {nanos}");
+            assert!(tokio::time::Instant::now().checked_add(left).is_some());
+        }
+        let second = prost_types::Duration { seconds: 1, nanos: 0 };
+        assert_eq!(span(second), Duration::from_secs(1));
     }
 
     #[test]

@@ -3,18 +3,39 @@
 
 use std::sync::Arc;
 
-use super::Shared;
 use super::asking::Outgoing;
 use super::peer::Peer;
+use super::{LinkEvent, Shared};
+use crate::cluster::directory::Owner;
 use crate::fault::{self, Plant};
+use crate::store::chat::PartitionState;
 
 impl Shared {
     /// Somebody says who owns a partition.
     pub(in crate::cluster) fn learn(&self, partition: u16, node: &str, epoch: u64) {
         let before = self.directory.owner(partition);
-        if !self.directory.learn(partition, node, epoch) {
+        if self.directory.learn(partition, node, epoch) {
+            self.moved(partition, before);
+        }
+    }
+
+    /// The store says who owns a partition.
+    pub(super) fn read(&self, row: &PartitionState) {
+        let before = self.directory.owner(row.partition);
+        if !self.directory.read(row.partition, &row.owner, row.epoch) {
             return;
         }
+        let disproved = before.as_ref().is_some_and(|before| before.epoch > row.epoch);
+        if disproved && *row.owner == **self.directory.me() {
+            // Against what was believed it could not be settled: it is taken anew.
+            let (partition, epoch) = (row.partition, row.epoch);
+            self.events.tell(LinkEvent::Lost { partition, epoch });
+        }
+        self.moved(row.partition, before);
+    }
+
+    /// Another owner is known than before.
+    fn moved(&self, partition: u16, before: Option<Owner>) {
         if before.is_some_and(|before| before.settled) {
             // Whoever follows its rooms here must go elsewhere.
             self.let_go(partition);

@@ -33,8 +33,17 @@ const SUBSCRIPTIONS: usize = 1024;
 /// What an owner has for a publish that does not say how long it has.
 const TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Rooms by partition.
-pub(super) type Rooms = BTreeMap<u16, BTreeSet<RoomId>>;
+/// What a link wants, by partition.
+pub(super) type Wants = BTreeMap<u16, Wanted>;
+
+/// The rooms of one partition that a link wants.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// Names this row of subscriptions: another one begins when the partition
+    /// was removed in between, and what was appended meanwhile is missing.
+    pub(super) since: u64,
+    pub(super) rooms: BTreeSet<RoomId>,
+}
 
 /// A link that another node opened.
 #[derive(Debug)]
@@ -46,13 +55,21 @@ pub(super) struct Incoming {
     outbox: Arc<Outbox>,
     /// What it subscribed to; `None` once it has ended. Changed by
     /// [`super::interest::Interest`] alone.
-    subscribed: Mutex<Option<Rooms>>,
+    subscribed: Mutex<Option<Wants>>,
 }
 
 /// What one link's workers take.
 struct Work {
     publishes: mpsc::Sender<ToOrder>,
-    subscriptions: mpsc::Sender<(u16, Vec<RoomId>)>,
+    subscriptions: mpsc::Sender<Subscription>,
+}
+
+/// A subscription that waits for its heads.
+struct Subscription {
+    partition: u16,
+    rooms: Vec<RoomId>,
+    /// As [`Wanted::since`].
+    since: u64,
 }
 
 impl Incoming {
@@ -63,7 +80,7 @@ impl Incoming {
             connection: hello.connection,
             generation,
             outbox,
-            subscribed: Mutex::new(Some(Rooms::new())),
+            subscribed: Mutex::new(Some(Wants::new())),
         })
     }
 
@@ -83,7 +100,7 @@ impl Incoming {
         &self.outbox
     }
 
-    pub(super) fn subscribed(&self) -> MutexGuard<'_, Option<Rooms>> {
+    pub(super) fn subscribed(&self) -> MutexGuard<'_, Option<Wants>> {
         self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -233,8 +250,8 @@ fn take_subscribe(shared: &Shared, link: &Arc<Incoming>, work: &Work, subscribe:
     let Ok(partition) = u16::try_from(subscribe.partition) else { return };
     let rooms = rooms(&subscribe.room_ids);
     // Registered before the heads are read: nothing falls between.
-    shared.interest.add(link, partition, &rooms);
-    if work.subscriptions.try_send((partition, rooms)).is_err() {
+    let Some(since) = shared.interest.add(link, partition, &rooms) else { return };
+    if work.subscriptions.try_send(Subscription { partition, rooms, since }).is_err() {
         shared.interest.remove_partition(link, partition);
         not_subscribed(link, partition);
     }
@@ -250,21 +267,23 @@ async fn subscribe(
     shared: &Shared,
     link: &Arc<Incoming>,
     partitions: &dyn Partitions,
-    mut subscriptions: mpsc::Receiver<(u16, Vec<RoomId>)>,
+    mut subscriptions: mpsc::Receiver<Subscription>,
 ) {
-    while let Some((partition, rooms)) = subscriptions.recv().await {
+    while let Some(Subscription { partition, rooms, since }) = subscriptions.recv().await {
         let Some(heads) = partitions.heads(partition, &rooms).await else {
             shared.interest.remove_partition(link, partition);
             not_subscribed(link, partition);
             continue;
         };
         let head = |(room, head): (RoomId, u64)| pb::RoomHead { room_id: room.to_string(), head };
-        link.answer(Answer::Subscribed(pb::Subscribed {
+        let subscribed = Answer::Subscribed(pb::Subscribed {
             partition: partition.into(),
             epoch: heads.position.epoch,
             commit_no: heads.position.commit_no,
             rooms: rooms.into_iter().zip(heads.heads).map(head).collect(),
-        }));
+        });
+        // When it was told meanwhile to read the store it asks again by itself.
+        shared.interest.answer(link, partition, since, Encoded::response(subscribed));
     }
 }
 

@@ -3,12 +3,12 @@
 //! The owner's committer asks here after each commit: one look-up for each room
 //! of it. What is appended is encoded once, however many links want it.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::LinkMetrics;
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Wanted};
 use super::wire::{self, Encoded};
 use crate::chat::peers::Delivery;
 use crate::proto::cluster::v1 as pb;
@@ -20,6 +20,8 @@ pub(super) struct Interest {
     /// Looked up by room, never walked through.
     rooms: Mutex<BTreeMap<RoomId, Vec<Arc<Incoming>>>>,
     count: AtomicUsize,
+    /// Names rows of subscriptions.
+    named: AtomicU64,
 }
 
 impl Interest {
@@ -28,18 +30,36 @@ impl Interest {
         self.count.load(Relaxed) > 0
     }
 
-    /// A link wants rooms of a partition.
-    pub(super) fn add(&self, link: &Arc<Incoming>, partition: u16, rooms: &[RoomId]) {
+    /// A link wants rooms of a partition. Names the row of subscriptions; `None`
+    /// when the link has ended.
+    pub(super) fn add(
+        &self,
+        link: &Arc<Incoming>,
+        partition: u16,
+        rooms: &[RoomId],
+    ) -> Option<u64> {
         let mut table = self.rooms();
         let mut subscribed = link.subscribed();
-        let Some(own) = subscribed.as_mut().map(|own| own.entry(partition).or_default()) else {
-            return;
-        };
+        let own = subscribed.as_mut()?.entry(partition).or_insert_with(|| Wanted {
+            since: self.named.fetch_add(1, Relaxed),
+            rooms: BTreeSet::new(),
+        });
         for room in rooms {
-            if own.insert(room.clone()) {
+            if own.rooms.insert(room.clone()) {
                 table.entry(room.clone()).or_default().push(link.clone());
                 self.count.fetch_add(1, Relaxed);
             }
+        }
+        Some(own.since)
+    }
+
+    /// Says something about a partition to a link if nothing was left out of
+    /// what it wanted since. Before a Resync, or not at all.
+    pub(super) fn answer(&self, link: &Incoming, partition: u16, since: u64, frame: Encoded) {
+        let subscribed = link.subscribed();
+        let wanted = subscribed.as_ref().and_then(|all| all.get(&partition));
+        if wanted.is_some_and(|wanted| wanted.since == since) {
+            link.outbox().push(frame);
         }
     }
 
@@ -50,11 +70,11 @@ impl Interest {
         let Some(all) = subscribed.as_mut() else { return };
         let Some(own) = all.get_mut(&partition) else { return };
         for room in rooms {
-            if own.remove(room) {
+            if own.rooms.remove(room) {
                 self.take_out(&mut table, link, room);
             }
         }
-        if own.is_empty() {
+        if own.rooms.is_empty() {
             all.remove(&partition);
         }
     }
@@ -66,7 +86,7 @@ impl Interest {
         let mut subscribed = link.subscribed();
         let removed = subscribed.as_mut().and_then(|all| all.remove(&partition));
         let any = removed.is_some();
-        for room in removed.into_iter().flatten() {
+        for room in removed.into_iter().flat_map(|wanted| wanted.rooms) {
             self.take_out(&mut table, link, &room);
         }
         any
@@ -76,7 +96,7 @@ impl Interest {
     pub(super) fn end(&self, link: &Arc<Incoming>) {
         let mut table = self.rooms();
         let all = link.subscribed().take();
-        for room in all.into_iter().flatten().flat_map(|(_, rooms)| rooms) {
+        for room in all.into_iter().flatten().flat_map(|(_, wanted)| wanted.rooms) {
             self.take_out(&mut table, link, &room);
         }
     }
@@ -144,5 +164,39 @@ impl Interest {
 
     fn rooms(&self) -> MutexGuard<'_, BTreeMap<RoomId, Vec<Arc<Incoming>>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outbox::Outbox;
+    use super::*;
+
+    /// Heads that were read before a gap prove nothing about what is after it.
+    #[test]
+    fn what_was_asked_before_a_resync_is_not_answered_after_it() {
+        let interest = Interest::default();
+        let outbox = Outbox::new(1 << 20, Default::default());
+        let link = Incoming::new(&pb::Hello::default(), 1, outbox.clone());
+        let (rooms, other): ([RoomId; 1], [RoomId; 1]) = (["r".into()], ["s".into()]);
+        let frame = || {
+            let pong = pb::response_frame::Frame::Pong(pb::Pong { nonce: 1, ..Default::default() });
+            Encoded::response(pong)
+        };
+        let said = |since: u64| {
+            let before = outbox.bytes();
+            interest.answer(&link, 3, since, frame());
+            outbox.bytes() > before
+        };
+        let first = interest.add(&link, 3, &rooms).expect("it stands");
+        assert_eq!(interest.add(&link, 3, &other), Some(first));
+        assert!(said(first));
+        assert!(interest.resync(&link, 3));
+        assert!(!said(first));
+        let second = interest.add(&link, 3, &rooms).expect("it stands");
+        assert!(!said(first) && said(second), "the older heads are from before the gap");
+        interest.end(&link);
+        assert!(!said(second) && interest.add(&link, 3, &rooms).is_none());
+        assert!(!interest.is_any());
     }
 }

@@ -74,6 +74,20 @@ async fn a_job_waits_for_this_node_s_own_ownership_too() {
 }
 
 #[tokio::test]
+async fn a_promoted_standby_may_give_lower_epochs() {
+    let world = World::new();
+    let [a, b] = world.nodes(["a", "b"]);
+    b.owner.seen.send_modify(|seen| seen.epoch = None);
+    let lost = PartitionState { partition: P, owner: "b".into(), epoch: 9, commit_no: 0 };
+    a.links.directory(&[lost]);
+    a.links.timeline(1);
+    take(&a, 7, &[]);
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), a.send("m")).await;
+    let answer = answer.expect("in time").expect("answered");
+    assert_eq!(answer.expect("committed").seq, 1);
+}
+
+#[tokio::test]
 async fn through_a_third_node_or_by_letter_where_no_link_leads() {
     let world = World::new();
     world.wires.cut("a", "b");
@@ -115,6 +129,26 @@ async fn letters_to_an_owner_that_died_go_to_the_next_one_by_its_link() {
     assert!(begun.elapsed() < std::time::Duration::from_millis(100), "{:?}", begun.elapsed());
     assert_eq!(c.owner.seen.borrow().log, ["m0", "m1", "m2"]);
     assert!(b.owner.seen.borrow().log.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_when_nobody_waits_any_more_is_taken_away() {
+    let world = World::new();
+    world.wires.cut("a", "b");
+    let [a, b] = world.nodes(["a", "b"]);
+    a.links.directory(&[PartitionState {
+        partition: P,
+        owner: "b".into(),
+        epoch: 5,
+        commit_no: 0,
+    }]);
+    let answer = a.send("m");
+    world.left(1).await;
+    answer.await.expect("answered").expect_err("its time is over");
+    take(&b, 5, &[]);
+    b.owner.until(|seen| seen.log == ["m"]).await;
+    let cleared = tokio::time::timeout(std::time::Duration::from_secs(60), world.no_letters());
+    cleared.await.expect("nothing stays in the store");
 }
 
 #[tokio::test]

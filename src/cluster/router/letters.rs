@@ -3,7 +3,9 @@
 //!
 //! Two nodes that reach the store but not each other still converse: the one
 //! that asks leaves a letter, the owner looks for letters of its partitions,
-//! orders what they say and puts the outcome beside it. Slow, and in order.
+//! orders what they say and puts the outcome beside it. Slow, and in order. What
+//! is answered after the one that asked has given up is taken away too: it may
+//! be the text of a message.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::ordering::{self, ToOrder};
 use crate::chat::{Job, Published};
@@ -23,6 +25,9 @@ use crate::store::cluster::Letter;
 
 /// How often the store is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How often answers are collected that nobody here waits for.
+const CLEAR: Duration = Duration::from_secs(30);
 
 /// Letters taken in one look.
 const LETTERS: u32 = 256;
@@ -61,10 +66,16 @@ async fn ask(shared: &Shared, mut leave: mpsc::Receiver<Leave>) {
     let mut attempts: BTreeMap<i64, u64> = BTreeMap::new();
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut clear = interval_at(Instant::now() + CLEAR, CLEAR);
+    clear.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             _ = look.tick(), if !attempts.is_empty() => {
+                let from = shared.incarnation();
+                collect(shared, &from, &mut attempts).await;
+            }
+            _ = clear.tick() => {
                 let from = shared.incarnation();
                 collect(shared, &from, &mut attempts).await;
             }

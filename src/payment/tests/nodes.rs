@@ -14,14 +14,19 @@ use crate::proto::payment::v1::{
     self as pb, PaymentStatus, payment_service_server::PaymentService,
 };
 
-/// A node that was sending a charge when it was stopped dead, another on the
+/// A node, which may have joined again as another incarnation, that was sending a charge when it was stopped dead, another on the
 /// same store, the payment's id and the dead one's incarnation.
-async fn one_dies_while_sending(stuck: Stuck, config: schema::Payment) -> (Kit, String, String) {
+async fn one_dies_while_sending(
+    stuck: Stuck,
+    config: schema::Payment,
+    joined_again: Option<&str>,
+) -> (Kit, String, String) {
     let dir = Arc::new(tempfile::tempdir().expect("a directory"));
     let reached = Arc::new(Semaphore::new(0));
     let line = DeadLine { sandbox: sandbox(dir.path()).await, stuck, reached: reached.clone() };
     let dying = Kit::node(dir.clone(), config.clone(), Arc::new(line)).await;
-    let incarnation = dying.incarnation.clone();
+    let incarnation = joined_again.unwrap_or(&dying.incarnation).to_owned();
+    dying.payments.runs_as(&incarnation);
     let handler = dying.handler();
     let call = crate::task::spawn("a caller", async move {
         let answered = handler.process_payment(as_user("alice", wanted("a", "sandbox_ok"))).await;
@@ -44,7 +49,7 @@ async fn charged_once(kit: &Kit, id: &str) {
 }
 
 async fn declared_dead(stuck: Stuck) {
-    let (kit, id, incarnation) = one_dies_while_sending(stuck, config()).await;
+    let (kit, id, incarnation) = one_dies_while_sending(stuck, config(), None).await;
     assert_eq!(kit.payments.recover_of("somebody else").await.expect("recovers"), 0);
     assert_eq!(kit.get(&id).await.status(), PaymentStatus::Created);
     assert_eq!(kit.payments.recover_of(&incarnation).await.expect("recovers"), 1);
@@ -62,6 +67,14 @@ async fn what_a_dead_node_had_not_sent_is_sent_by_another() {
     declared_dead(Stuck::Before).await;
 }
 
+#[tokio::test]
+async fn what_a_node_that_joined_again_had_sent_is_found_by_its_new_name() {
+    let again = Some("the second incarnation");
+    let (kit, id, incarnation) = one_dies_while_sending(Stuck::After, config(), again).await;
+    assert_eq!(kit.payments.recover_of(&incarnation).await.expect("recovers"), 1);
+    charged_once(&kit, &id).await;
+}
+
 /// Nobody declares anything: the lease runs out.
 #[tokio::test]
 async fn a_lease_that_runs_out_leads_to_the_question() {
@@ -71,7 +84,7 @@ async fn a_lease_that_runs_out_leads_to_the_question() {
         ..config()
     };
     for stuck in [Stuck::After, Stuck::Before] {
-        let (kit, id, _) = one_dies_while_sending(stuck, config.clone()).await;
+        let (kit, id, _) = one_dies_while_sending(stuck, config.clone(), None).await;
         charged_once(&kit, &id).await;
     }
 }

@@ -5,12 +5,13 @@ use std::sync::PoisonError;
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::data::Posted;
+use super::data::{Data, Posted};
 use crate::fault::{self, Plant};
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
 use crate::store::cluster::{
-    ClusterStore, Joined, Letter, NodeInfo, NodeRecord, NodeState, Observation, StoreIdentity,
+    Agreement, ClusterStore, Joined, Letter, NodeInfo, NodeRecord, NodeState, Observation,
+    StoreIdentity,
 };
 
 #[async_trait]
@@ -29,6 +30,10 @@ impl ClusterStore for MemoryStore {
             made => Err(StoreError::Version(format!("it was made with {made} partitions"))),
         })
         .await
+    }
+
+    async fn agree(&self, own: &Agreement) -> Result<Agreement, StoreError> {
+        self.write(|data| Ok(data.agreement.get_or_insert_with(|| own.clone()).clone())).await
     }
 
     async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {
@@ -75,11 +80,7 @@ impl ClusterStore for MemoryStore {
     }
 
     async fn observe(&self) -> Result<Observation, StoreError> {
-        self.read(|data| Observation {
-            nodes: data.nodes.values().cloned().collect(),
-            partitions: data.states(),
-        })
-        .await
+        self.read(Data::observation).await
     }
 
     async fn declare_dead(
@@ -193,9 +194,10 @@ impl ClusterStore for MemoryStore {
         .await
     }
 
-    async fn tidy_cluster(&self, before: i64) -> Result<(), StoreError> {
+    async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError> {
         self.write(|data| {
-            data.nodes.retain(|_, row| row.state.is_alive() || row.info.started_at >= before);
+            data.nodes
+                .retain(|_, row| row.state.is_alive() || !over.contains(&row.info.incarnation));
             let alive = |incarnation: &str| data.nodes.values().any(|row| is(row, incarnation));
             data.letters.retain(|_, posted| alive(&posted.letter.from));
             Ok(())

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::ledger::Books;
 use crate::principal::Principal;
 use crate::store::chat::{Entry, KeyRecord, MemberRecord, PartitionState, RoomId, RoomRecord};
-use crate::store::cluster::{Letter, NodeRecord, StoreIdentity};
+use crate::store::cluster::{Agreement, Letter, NodeRecord, Observation, StoreIdentity};
 
 /// Everything that is committed, and the locks.
 #[derive(Debug, Default)]
 pub(super) struct Data {
     pub(super) identity: StoreIdentity,
+    pub(super) agreement: Option<Agreement>,
     pub(super) partitions: BTreeMap<u16, PartitionState>,
     pub(super) rooms: BTreeMap<(u16, RoomId), Room>,
     pub(super) entries: BTreeMap<(u16, RoomId, u64), Entry>,
@@ -59,6 +60,11 @@ impl Data {
             .take_while(|((of, _), _)| *of == partition)
             .map(|((_, room), row)| (room.clone(), row.record.head))
             .collect()
+    }
+
+    /// Everything that the nodes of a cluster look at.
+    pub(super) fn observation(&self) -> Observation {
+        Observation { nodes: self.nodes.values().cloned().collect(), partitions: self.states() }
     }
 
     /// The partitions' rows.

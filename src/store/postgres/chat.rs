@@ -14,6 +14,8 @@ mod rows;
 use async_trait::async_trait;
 use sqlx::postgres::PgConnection;
 
+pub(super) use self::fence::PREPARE as PREPARE_FENCE;
+
 use self::fence::Claim;
 use super::PgStore;
 use crate::principal::Principal;
@@ -62,13 +64,13 @@ impl ChatStore for PgStore {
     ) -> Result<Appended, StoreError> {
         let claim = Claim { partition, epoch };
         for look in 0..=fence::LOOKS {
-            let (room, one) = (room.clone(), self.is_distributed());
-            let entered = self
-                .write_fenced("chat.delete_room", move |connection| {
+            let room = room.clone();
+            let deleting =
+                fence::write(self, "chat.delete_room", vec![claim], move |connection, held| {
                     let room = room.clone();
-                    Box::pin(async move { delete_room(connection, claim, &room, one).await })
-                })
-                .await?;
+                    Box::pin(async move { delete_room(connection, &held, &room).await })
+                });
+            let entered = deleting.await?;
             if let Some(commit_no) = entered {
                 return Ok(Appended::Committed { commit_no });
             }
@@ -204,17 +206,15 @@ impl ChatStore for PgStore {
 /// The commit number, or `None` when the partition was skipped or is fenced.
 async fn delete_room(
     connection: &mut PgConnection,
-    claim: Claim,
+    held: &[(u16, u64)],
     room: &RoomId,
-    one: bool,
 ) -> Result<Option<u64>, StoreError> {
-    let entered = fence::enter(connection, &[claim], one).await?;
-    let Some((_, commit_no)) = entered.first() else { return Ok(None) };
+    let Some((partition, commit_no)) = held.first() else { return Ok(None) };
     sqlx::query(
         "UPDATE room SET title = ''::bytea, head = 0, deleted = 2 \
          WHERE \"partition\" = $1 AND room = $2 AND deleted = 0",
     )
-    .bind(i32::from(claim.partition))
+    .bind(i32::from(*partition))
     .bind(&**room)
     .execute(connection)
     .await?;

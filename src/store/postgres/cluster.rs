@@ -6,6 +6,7 @@
 //! make a node look dead, and a beat that a crash of the server takes away is
 //! followed by the next one. Everything else is as durable as a message.
 
+mod agreement;
 mod letters;
 mod nodes;
 mod take;
@@ -18,7 +19,7 @@ use super::{PgStore, session};
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
 use crate::store::cluster::{
-    ClusterStore, Joined, Letter, NodeInfo, NodeState, Observation, StoreIdentity,
+    Agreement, ClusterStore, Joined, Letter, NodeInfo, NodeState, Observation, StoreIdentity,
 };
 
 #[async_trait]
@@ -49,13 +50,27 @@ impl ClusterStore for PgStore {
         .await
     }
 
-    async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {
-        let node = node.clone();
-        self.write("cluster.join", move |connection| {
-            let node = node.clone();
-            Box::pin(async move { nodes::join(connection, &node).await })
+    async fn agree(&self, own: &Agreement) -> Result<Agreement, StoreError> {
+        let own = own.clone();
+        self.write("cluster.agree", move |connection| {
+            let own = own.clone();
+            Box::pin(async move { agreement::agree(connection, &own).await })
         })
         .await
+    }
+
+    async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {
+        let joining = node.clone();
+        let joined = self.write("cluster.join", move |connection| {
+            let node = joining.clone();
+            Box::pin(async move { nodes::join(connection, &node).await })
+        });
+        let joined = joined.await?;
+        if joined == Joined::New {
+            // Before it takes anything under this name.
+            self.known.runs_as(&node.incarnation);
+        }
+        Ok(joined)
     }
 
     async fn beat(
@@ -185,11 +200,12 @@ impl ClusterStore for PgStore {
         .await
     }
 
-    async fn tidy_cluster(&self, before: i64) -> Result<(), StoreError> {
+    async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError> {
         self.write("cluster.tidy", move |connection| {
+            let over = over.clone();
             Box::pin(async move {
-                letters::tidy(connection).await?;
-                nodes::tidy(connection, before).await
+                nodes::tidy(connection, over).await?;
+                letters::tidy(connection).await
             })
         })
         .await

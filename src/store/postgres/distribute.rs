@@ -7,8 +7,8 @@
 //!
 //! Declared by an operator, once, with nodes stopped or not: the tables are
 //! locked while their rows move. A node that was running sees it after a
-//! restart; until then its groups are still one transaction, which Citus runs
-//! as a distributed one.
+//! restart; until then it appends with the statements for one server, and what
+//! Citus refuses of them is not acknowledged.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};

@@ -1,5 +1,6 @@
 //! What this process knows of the database: its name, the newest timeline, and
-//! since when connections are to be trusted.
+//! since when connections are to be trusted; and as what the process itself is
+//! known there.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,10 @@ use crate::store::StoreError;
 /// A connection that was made around a change may be to either side: it is not
 /// used twice.
 const AROUND: Duration = Duration::from_secs(1);
+
+/// A connection that was made around a change of the incarnation may have the
+/// name of the one before.
+const NAMED: Duration = Duration::from_millis(100);
 
 /// A connection that lay idle for longer is tried before it is used.
 const IDLE: Duration = Duration::from_secs(2);
@@ -33,6 +38,10 @@ struct Facts {
     changed: Option<Instant>,
     /// When the store did not answer last.
     failed: Option<Instant>,
+    /// This run of the node, as it joined the cluster, and since when, if that
+    /// is not from the start.
+    incarnation: String,
+    renamed: Option<Instant>,
 }
 
 impl Known {
@@ -68,6 +77,30 @@ impl Known {
     /// Connections made until now are not used again.
     pub(super) fn distrust_connections(&self) {
         self.lock().changed = Some(Instant::now());
+    }
+
+    /// The node takes part as this incarnation: fencing sessions are called so.
+    pub(super) fn runs_as(&self, incarnation: &str) {
+        let mut facts = self.lock();
+        if facts.incarnation == incarnation {
+            return;
+        }
+        // The first one is no change.
+        if !facts.incarnation.is_empty() {
+            facts.renamed = Some(Instant::now());
+        }
+        incarnation.clone_into(&mut facts.incarnation);
+    }
+
+    /// What [`runs_as`](Self::runs_as) said last.
+    pub(super) fn incarnation(&self) -> String {
+        self.lock().incarnation.clone()
+    }
+
+    /// Whether a fencing session of this age is called as the node is now. One
+    /// that is not cannot be found by who takes over, should the node freeze.
+    pub(super) fn names(&self, age: Duration) -> bool {
+        self.lock().renamed.is_none_or(|renamed| age + NAMED <= renamed.elapsed())
     }
 
     /// Whether a connection of this age was made after the last change.
@@ -130,6 +163,20 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         assert!(!known.trusts(Duration::from_millis(2_500)));
         assert!(known.trusts(Duration::from_millis(1_500)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_of_an_earlier_incarnation_are_not_used_again() {
+        let known = Known::default();
+        known.runs_as("first");
+        known.runs_as("first");
+        assert!(known.names(Duration::from_secs(9)), "the first name is no change");
+        tokio::time::advance(Duration::from_secs(3)).await;
+        known.runs_as("second");
+        assert_eq!(known.incarnation(), "second");
+        assert!(!known.names(Duration::ZERO) && !known.names(Duration::from_secs(1)));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!known.names(Duration::from_secs(2)) && known.names(Duration::from_secs(1)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
 
+use super::advisory::Advisory;
 use crate::fault;
 use crate::store::StoreError;
 
@@ -31,9 +32,6 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     migrations.set_locking(false);
     migrations
 });
-
-/// "simpul" and a version of the meaning, as the key of the advisory lock.
-const LOCK: i64 = 0x7369_6d70_756c_0001;
 
 /// The newest migration of this release.
 pub(crate) fn newest() -> i64 {
@@ -50,7 +48,7 @@ pub(super) async fn run(connection: &mut PgConnection) -> Result<(), StoreError>
     )
     .execute(&mut *transaction)
     .await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+    Advisory::Migrations.lock(&mut transaction).await?;
     let applied = applied(&mut transaction).await?;
     if applied > newest() {
         let needs: Option<String> =

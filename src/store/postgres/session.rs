@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
+use super::chat::PREPARE_FENCE;
 use super::known::Seen;
 use crate::store::StoreError;
 
@@ -41,7 +42,8 @@ pub(super) struct Session {
 
 impl Session {
     /// Sets everything in one statement. Not as start-up options: poolers
-    /// refuse those.
+    /// refuse those. A fencing session also prepares its fence: the schema is
+    /// up to date before there is one.
     pub(super) async fn set_up(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let statement = self.statement_timeout;
         let (idle, lock, silent) = match self.purpose {
@@ -63,8 +65,11 @@ impl Session {
         .bind(millis(idle))
         .bind(millis(lock))
         .bind(millis(silent))
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        if self.purpose == Purpose::Fencing {
+            sqlx::raw_sql(PREPARE_FENCE).execute(connection).await?;
+        }
         Ok(())
     }
 }

@@ -10,8 +10,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, PgPool, Postgres};
-use sqlx::{Connection as _, Transaction};
+use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgRow, PgSeverity, Postgres};
+use sqlx::{AssertSqlSafe, Connection as _, raw_sql};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
@@ -120,6 +120,22 @@ impl PgStore {
         self.write_in(&self.fencing, operation, job).await
     }
 
+    /// As [`write_fenced`](Self::write_fenced), for a transaction that is begun by
+    /// text of the caller's own: BEGIN and what follows it, in one message. The
+    /// job gets the rows that it gave.
+    pub(super) async fn write_begun<T, F>(
+        &self,
+        operation: &'static str,
+        beginning: &str,
+        job: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send,
+        F: for<'c> Fn(&'c mut PgConnection, Vec<PgRow>) -> JobFuture<'c, T> + Send + Sync,
+    {
+        self.again(operation, || self.begun_once(beginning, &job)).await
+    }
+
     /// Runs a job that is one changing statement (the last, if it reads before):
     /// a transaction by itself, without the cost of its beginning and end.
     pub(super) async fn change<T, F>(
@@ -182,7 +198,7 @@ impl PgStore {
         let begun = lease.connection()?.begin().await;
         let mut transaction = begun.map_err(|error| self.not_begun(error.into()))?;
         let written = match job(&mut transaction).await {
-            Ok(value) => commit(transaction).await.map(|()| value),
+            Ok(value) => commit(transaction.commit()).await.map(|()| value),
             Err(error @ StoreError::Unavailable(_)) => {
                 drop(transaction);
                 Err(error)
@@ -195,7 +211,36 @@ impl PgStore {
         written
     }
 
-    /// Nothing was asked yet: another connection may do.
+    /// The library knows nothing of a transaction that is begun in a text. Its
+    /// end is ours: COMMIT, ROLLBACK, or that of the connection, with the lease.
+    async fn begun_once<T, F>(&self, beginning: &str, job: &F) -> Result<T, StoreError>
+    where
+        T: Send,
+        F: for<'c> Fn(&'c mut PgConnection, Vec<PgRow>) -> JobFuture<'c, T> + Send + Sync,
+    {
+        let mut lease = Lease::take(&self.fencing).await?;
+        let connection = lease.connection()?;
+        let begun = raw_sql(AssertSqlSafe(beginning)).fetch_all(&mut *connection).await;
+        let written = match begun {
+            Ok(rows) => job(connection, rows).await,
+            Err(error) if is_lost(&error) => return Err(self.not_begun(error.into())),
+            Err(error) => Err(error.into()),
+        };
+        let ended = match written {
+            Ok(value) => commit(raw_sql("COMMIT").execute(connection)).await.map(|()| value),
+            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            Err(error) => {
+                let rolled_back = raw_sql("ROLLBACK").execute(connection).await;
+                rolled_back.map_err(StoreError::from).and(Err(error))
+            }
+        };
+        if !matches!(ended, Err(StoreError::Unavailable(_))) {
+            lease.give_back();
+        }
+        ended
+    }
+
+    /// Nothing was asked yet that could be kept: another connection may do.
     fn not_begun(&self, error: StoreError) -> StoreError {
         let StoreError::Unavailable(_) = error else { return error };
         self.known.failed();
@@ -236,12 +281,23 @@ where
 /// Any error after COMMIT was sent leaves its outcome unknown, unless the
 /// database says that it rolled back; so does a warning: that is how the server
 /// tells that it no longer waits for its synchronous standby.
-async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), StoreError> {
-    let (committed, warned) = notice::watched(transaction.commit()).await;
+async fn commit<T>(
+    committing: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<(), StoreError> {
+    let (committed, warned) = notice::watched(committing).await;
     match committed {
-        Ok(()) if warned => Err(in_doubt()),
-        Ok(()) => Ok(()),
+        Ok(_) if warned => Err(in_doubt()),
+        Ok(_) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The connection is gone, not merely its statement.
+fn is_lost(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    match database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) {
+        Some(error) => matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic),
+        None => true,
     }
 }
 

@@ -7,6 +7,7 @@
 //! process itself holds it may give up. On a file that is not shared only the
 //! rows count.
 
+mod agreement;
 mod letters;
 mod nodes;
 
@@ -20,7 +21,7 @@ use crate::id;
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
 use crate::store::cluster::{
-    ClusterStore, Joined, Letter, NodeInfo, NodeState, Observation, StoreIdentity,
+    Agreement, ClusterStore, Joined, Letter, NodeInfo, NodeState, Observation, StoreIdentity,
 };
 
 /// Names the next owner of a partition that still is the one that was seen.
@@ -49,6 +50,12 @@ impl ClusterStore for SqliteStore {
             Box::pin(ensure_partitions(connection, count))
         })
         .await
+    }
+
+    async fn agree(&self, own: &Agreement) -> Result<Agreement, StoreError> {
+        let own = own.clone();
+        self.write("cluster.agree", move |connection| Box::pin(agreement::agree(connection, own)))
+            .await
     }
 
     async fn join(&self, node: &NodeInfo) -> Result<Joined, StoreError> {
@@ -189,11 +196,11 @@ impl ClusterStore for SqliteStore {
         .await
     }
 
-    async fn tidy_cluster(&self, before: i64) -> Result<(), StoreError> {
+    async fn tidy_cluster(&self, over: Vec<String>) -> Result<(), StoreError> {
         self.write("cluster.tidy", move |connection| {
             Box::pin(async move {
-                letters::tidy(connection).await?;
-                nodes::tidy(connection, before).await
+                nodes::tidy(connection, over).await?;
+                letters::tidy(connection).await
             })
         })
         .await

@@ -1,6 +1,6 @@
 //! What a read shows, and what follows from it beside the moves of partitions.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::{End, Life, Order};
 use crate::clock;
@@ -17,9 +17,8 @@ use crate::store::cluster::{NodeRecord, NodeState, Observation, StoreIdentity};
 /// How often it is asked which database this is.
 const ASK: Duration = Duration::from_secs(5);
 
-/// How often old rows are removed, and how long they stay.
+/// How often old rows are removed.
 const TIDY: Duration = Duration::from_secs(600);
-const KEPT: Duration = Duration::from_secs(86_400);
 
 /// Without a good read for so long the node says that it cannot reach the store.
 const UNREACHABLE: Duration = Duration::from_secs(2);
@@ -66,6 +65,7 @@ impl Life<'_> {
 
     fn observed(&mut self, seen: Observation, began: Duration, ended: Duration) -> Option<End> {
         self.note_replaced(&seen.nodes);
+        self.lasting.ended.observed(&seen.nodes, ended);
         self.membership.observed(began, ended, &seen.nodes);
         if self.membership.fate() != Fate::Fine {
             return Some(End::Died);
@@ -106,15 +106,10 @@ impl Life<'_> {
         }
         if now >= self.tidy_at {
             self.tidy_at = now + TIDY;
-            let before = SystemTime::UNIX_EPOCH + self.wall().saturating_sub(KEPT);
-            self.steps.push(step::tidy(&self.parts, clock::micros(before)));
+            let over = self.lasting.ended.long_ago(now);
+            self.steps.push(step::tidy(&self.parts, over));
         }
         self.balance(now);
-    }
-
-    fn wall(&self) -> Duration {
-        let micros = clock::micros(clock::Clock::now(&clock::System));
-        Duration::from_micros(micros.unsigned_abs())
     }
 
     /// Incarnations that are over: dead by their rows, gone by themselves, or

@@ -1,8 +1,7 @@
 //! Chat and links that note what they are told, and nodes over a store in memory.
 
-mod store;
-
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,10 +19,9 @@ use crate::clock::simulated::{Reading, Simulated, install};
 use crate::cluster::membership::Rules;
 use crate::readiness::Readiness;
 use crate::store::chat::{PartitionState, RoomId};
-use crate::store::cluster::{NodeInfo, NodeRecord, StoreIdentity};
+use crate::store::cluster::{Agreement, NodeInfo, NodeRecord, NodeState, StoreIdentity};
+use crate::store::memory::{Conditions, Database, MemoryStore};
 use crate::{clock, task};
-
-pub(super) use self::store::{Shared, View};
 
 pub(super) const COUNT: u16 = 16;
 
@@ -42,6 +40,8 @@ pub(super) struct Orders {
     pub(super) owned: Mutex<BTreeMap<u16, u64>>,
     pub(super) sessions: Mutex<usize>,
     pub(super) turned_away: Mutex<Vec<String>>,
+    /// Makes the driver panic at its next read.
+    pub(super) breaks: AtomicBool,
 }
 
 impl Orders {
@@ -68,7 +68,9 @@ impl Partitions for Orders {
         self.owned().remove(&partition);
     }
 
-    fn observed(&self, _: &[PartitionState], _: Duration) {}
+    fn observed(&self, _: &[PartitionState], _: Duration) {
+        assert!(!self.breaks.load(Relaxed), "asked for by the test");
+    }
 
     async fn order(&self, _: Job) {}
 
@@ -167,17 +169,22 @@ impl Recovery for Recovered {
 }
 
 /// Nodes over one store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct World {
-    pub(super) shared: Shared,
+    pub(super) database: Database,
     wires: Arc<Wires>,
+    /// The name that the next node has of the cluster, if it is another one.
+    pub(super) named: Option<&'static str>,
     pub(super) recovered: Recovered,
+    /// Every node's way to the store.
+    ways: Mutex<Vec<MemoryStore>>,
 }
 
 /// One node.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) view: Arc<View>,
+    /// Its way to the store.
+    pub(super) store: MemoryStore,
     pub(super) chat: Arc<Orders>,
     pub(super) past: Arc<Past>,
     pub(super) inbox: Inbox,
@@ -186,13 +193,47 @@ pub(super) struct Node {
     pub(super) task: JoinHandle<()>,
 }
 
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            database: Database::new(),
+            wires: Arc::default(),
+            named: None,
+            recovered: Recovered::default(),
+            ways: Mutex::default(),
+        }
+    }
+}
+
 impl World {
+    /// What a node's row says that it is.
+    pub(super) fn state(&self, id: &str) -> Option<NodeState> {
+        let nodes = self.database.observation().nodes;
+        nodes.into_iter().find(|node| node.info.id == id).map(|node| node.state)
+    }
+
+    /// How it goes for every node that has joined or tries to.
+    pub(super) fn all(&self, conditions: Conditions) {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.iter().for_each(|way| way.set(conditions));
+    }
+
+    /// How many partitions each owner has by their rows.
+    pub(super) fn owners(&self) -> BTreeMap<String, usize> {
+        let mut owners = BTreeMap::new();
+        for row in self.database.observation().partitions {
+            *owners.entry(row.owner).or_default() += 1;
+        }
+        owners
+    }
+
     pub(super) async fn node(&self, id: &str) -> Node {
         self.join(id, Arc::default()).await.expect("it joins")
     }
 
     pub(super) async fn join(&self, id: &str, past: Arc<Past>) -> Result<Node, JoinError> {
-        let view = Arc::new(View { shared: self.shared.clone(), cut: Mutex::new(false) });
+        let store = self.database.client();
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
         let (chat, inbox) = (Arc::new(Orders::default()), Inbox::new());
         let readiness = Readiness::new();
         let inboxes = |wires: &Wires| {
@@ -209,8 +250,13 @@ impl World {
             release: "0".to_owned(),
             started_at: 0,
         };
+        let agreement = Agreement {
+            cluster: self.named.unwrap_or("kota").to_owned(),
+            trust_domain: "kota.example".to_owned(),
+        };
         let (driver, handle) = Driver::join(Parts {
-            store: view.clone(),
+            agreement,
+            store: Arc::new(store.clone()),
             partitions: chat.clone(),
             mesh: Arc::new(Wire(self.wires.clone())),
             recovery: Arc::new(self.recovered.clone()),
@@ -224,20 +270,19 @@ impl World {
         })
         .await?;
         let task = task::spawn("driver", driver.run());
-        Ok(Node { view, chat, past, inbox, handle, readiness, task })
+        Ok(Node { store, chat, past, inbox, handle, readiness, task })
     }
 }
 
 impl Node {
-    /// Stops it without a word. Its beat goes on, as that of a half dead
-    /// process would: the view is cut too.
+    /// Stops it without a word.
     pub(super) fn kill(&self) {
-        self.cut(true);
         self.task.abort();
     }
 
+    /// Its statements wait, and fail in the end.
     pub(super) fn cut(&self, cut: bool) {
-        *self.view.cut.lock().unwrap_or_else(PoisonError::into_inner) = cut;
+        self.store.set(Conditions { cut, ..Conditions::default() });
     }
 
     pub(super) fn incarnation(&self) -> String {

@@ -1,6 +1,7 @@
 //! Nodes in one process: fake owners, streams in memory, letters in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::security::mesh::NodeName;
 use crate::store::StoreError;
 use crate::store::chat::RoomId;
-use crate::store::cluster::{Joined, Letter, NodeState, Observation, StoreIdentity};
+use crate::store::cluster::{Agreement, Joined, Letter, NodeState, Observation, StoreIdentity};
 
 /// The one partition that the tests move about.
 pub(super) const P: u16 = 3;
@@ -139,6 +140,8 @@ type Answered = (Letter, Option<Vec<u8>>);
 #[derive(Debug, Default)]
 pub(super) struct Letters {
     all: Mutex<BTreeMap<i64, Answered>>,
+    /// How many were ever left.
+    left: AtomicI64,
 }
 
 fn none<T>() -> Result<T, StoreError> {
@@ -151,6 +154,9 @@ impl ClusterStore for Letters {
         none()
     }
     async fn ensure_partitions(&self, _: u16) -> Result<(), StoreError> {
+        none()
+    }
+    async fn agree(&self, _: &Agreement) -> Result<Agreement, StoreError> {
         none()
     }
     async fn join(&self, _: &NodeInfo) -> Result<Joined, StoreError> {
@@ -192,7 +198,7 @@ impl ClusterStore for Letters {
         body: &[u8],
     ) -> Result<i64, StoreError> {
         let mut all = self.all.lock().expect("not poisoned");
-        let id = all.len() as i64 + 1;
+        let id = self.left.fetch_add(1, Relaxed) + 1;
         let letter = Letter { id, partition, from: from.into(), body: body.to_vec() };
         all.insert(id, (letter, None));
         Ok(id)
@@ -207,16 +213,24 @@ impl ClusterStore for Letters {
     async fn answer_letters(&self, answers: Vec<(i64, Vec<u8>)>) -> Result<(), StoreError> {
         let mut all = self.all.lock().expect("not poisoned");
         for (id, body) in answers {
-            all.get_mut(&id).expect("a letter").1 = Some(body);
+            if let Some((_, answer)) = all.get_mut(&id) {
+                answer.get_or_insert(body);
+            }
         }
         Ok(())
     }
     async fn collect_answers(&self, from: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-        let all = self.all.lock().expect("not poisoned");
-        let mine = all.values().filter(|(letter, _)| letter.from == from);
-        Ok(mine.filter_map(|(letter, body)| Some((letter.id, body.clone()?))).collect())
+        let mut all = self.all.lock().expect("not poisoned");
+        let mut taken = Vec::new();
+        all.retain(|id, (letter, answer)| {
+            let answer = answer.take_if(|_| letter.from == from);
+            let stays = answer.is_none();
+            taken.extend(answer.map(|answer| (*id, answer)));
+            stays
+        });
+        Ok(taken)
     }
-    async fn tidy_cluster(&self, _: i64) -> Result<(), StoreError> {
+    async fn tidy_cluster(&self, _: Vec<String>) -> Result<(), StoreError> {
         none()
     }
 }
@@ -326,8 +340,15 @@ impl World {
     }
 
     /// Waits until so many letters were left.
-    pub(super) async fn left(&self, count: usize) {
-        while self.letters.all.lock().expect("not poisoned").len() < count {
+    pub(super) async fn left(&self, count: i64) {
+        while self.letters.left.load(Relaxed) < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until no letter is in the store any more.
+    pub(super) async fn no_letters(&self) {
+        while !self.letters.all.lock().expect("not poisoned").is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

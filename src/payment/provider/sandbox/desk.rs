@@ -3,14 +3,20 @@
 //!
 //! A job that was taken is booked whole or not at all, also when whoever asked
 //! has gone. When one fails, its whole group is undone: nobody is answered
-//! anything that is not in the books.
+//! anything that is not in the books. So it is when the books do not answer in
+//! time, as on a network that swallows everything: the next group gets a
+//! connection of its own.
 
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::books::Rows;
@@ -32,6 +38,9 @@ const WAITING: usize = 256;
 /// How many jobs one transaction takes.
 const GROUP: usize = 64;
 
+/// How long one transaction may take, a new connection included.
+const WITHIN: Duration = Duration::from_secs(15);
+
 /// Hands jobs to the task that has the books. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
@@ -42,11 +51,15 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn open(shelf: Shelf) -> Self {
+        Self::open_within(shelf, WITHIN)
+    }
+
+    fn open_within(shelf: Shelf, within: Duration) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let (end, ended) = (CancellationToken::new(), CancellationToken::new());
         let (asked, done) = (end.clone(), ended.clone().drop_guard());
         task::spawn("sandbox books", async move {
-            serve(shelf, waiting, asked).await;
+            serve(shelf, waiting, asked, within).await;
             drop(done);
         });
         Self { jobs, end, ended }
@@ -84,11 +97,17 @@ impl Desk {
     }
 }
 
-async fn serve(mut shelf: Shelf, mut waiting: mpsc::Receiver<Job>, end: CancellationToken) {
+async fn serve(
+    mut shelf: Shelf,
+    mut waiting: mpsc::Receiver<Job>,
+    end: CancellationToken,
+    within: Duration,
+) {
     let mut group = Vec::new();
     while let Some(1..) = end.run_until_cancelled(waiting.recv_many(&mut group, GROUP)).await {
         let mut answers = Vec::with_capacity(group.len());
-        let undone = book_group(&mut shelf, &mut group, &mut answers).await.err();
+        let booking = book_group(&mut shelf, &mut group, &mut answers);
+        let undone = timeout(within, booking).await.unwrap_or_else(|_| Err(late())).err();
         if let Some(error) = &undone {
             tracing::warn!(%error, "the sandbox could not book");
             shelf.undo().await;
@@ -101,6 +120,10 @@ async fn serve(mut shelf: Shelf, mut waiting: mpsc::Receiver<Job>, end: Cancella
     if let Err(error) = shelf.close().await {
         tracing::warn!(%error, "the sandbox's books were not closed cleanly");
     }
+}
+
+fn late() -> StoreError {
+    StoreError::Unavailable("the sandbox's books do not answer in time".to_owned())
 }
 
 async fn book_group(

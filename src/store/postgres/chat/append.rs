@@ -1,8 +1,9 @@
 //! The append.
 //!
-//! One transaction for the parts of a group: the fence ([`fence`]), then what
-//! the parts that are held have, together, in a handful of statements however
-//! many entries there are. A part that is skipped gets a transaction of its own
+//! One transaction for the parts of a group, in three round trips however many
+//! entries there are: BEGIN with the fence ([`fence`]), what the parts that are
+//! held have ([`Batch`]), COMMIT. New rooms and changes of rooms are rare and have
+//! statements of their own. A part that is skipped gets a transaction of its own
 //! later; a fenced one fails nobody. On a distributed database every part has a
 //! transaction of its own from the start, and they run side by side.
 //!
@@ -91,27 +92,26 @@ async fn transaction(
     parts: &Arc<[PartitionAppend]>,
     group: Vec<usize>,
 ) -> Result<Vec<(usize, u64)>, StoreError> {
-    let (parts, group, one) = (parts.clone(), Arc::<[usize]>::from(group), store.is_distributed());
-    store
-        .write_fenced("chat.append", move |connection| {
-            let (parts, group) = (parts.clone(), group.clone());
-            Box::pin(async move {
-                let claims: Vec<Claim> = group.iter().filter_map(|at| claim(&parts, *at)).collect();
-                let entered = fence::enter(connection, &claims, one).await?;
-                let mut held = Vec::new();
-                let mut kept = Vec::new();
-                for at in group.iter() {
-                    let Some(part) = parts.get(*at) else { continue };
-                    let number = entered.iter().find(|(id, _)| *id == part.partition);
-                    if let Some((_, commit_no)) = number {
-                        held.push((*at, *commit_no));
-                        kept.push(part);
-                    }
+    let (one, parts) = (store.is_distributed(), parts.clone());
+    let claims: Vec<Claim> = group.iter().filter_map(|at| claim(&parts, *at)).collect();
+    let group: Arc<[usize]> = group.into();
+    fence::write(store, "chat.append", claims, move |connection, entered| {
+        let (parts, group) = (parts.clone(), group.clone());
+        Box::pin(async move {
+            let mut held = Vec::new();
+            let mut kept = Vec::new();
+            for at in group.iter() {
+                let Some(part) = parts.get(*at) else { continue };
+                let number = entered.iter().find(|(id, _)| *id == part.partition);
+                if let Some((_, commit_no)) = number {
+                    held.push((*at, *commit_no));
+                    kept.push(part);
                 }
-                crate::fault::point("append.fenced").await;
-                Batch::of(&kept)?.write(connection, one).await?;
-                Ok(held)
-            })
+            }
+            crate::fault::point("append.fenced").await;
+            Batch::of(&kept)?.write(connection, one).await?;
+            Ok(held)
         })
-        .await
+    })
+    .await
 }

@@ -3,6 +3,7 @@
 
 use sqlx::postgres::PgConnection;
 
+use super::super::advisory::Advisory;
 use super::super::rows::partition as state;
 use crate::store::StoreError;
 use crate::store::chat::PartitionState;
@@ -17,9 +18,7 @@ pub(in crate::store::postgres) async fn ensure(
     connection: &mut PgConnection,
     count: u16,
 ) -> Result<bool, StoreError> {
-    /// "simpul" and a number, as the key of the advisory lock.
-    const LOCK: i64 = 0x7369_6d70_756c_0002;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *connection).await?;
+    Advisory::Partitions.lock(connection).await?;
     let found: i64 = sqlx::query_scalar("SELECT count(*) FROM \"partition\"")
         .fetch_one(&mut *connection)
         .await?;

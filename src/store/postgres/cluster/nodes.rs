@@ -116,9 +116,12 @@ pub(super) async fn set_state(
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) async fn tidy(connection: &mut PgConnection, before: i64) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM node WHERE state NOT IN (1, 2) AND started_at < $1")
-        .bind(before)
+pub(super) async fn tidy(
+    connection: &mut PgConnection,
+    over: Vec<String>,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM node WHERE state NOT IN (1, 2) AND incarnation = ANY($1)")
+        .bind(over)
         .execute(connection)
         .await?;
     Ok(())

@@ -114,11 +114,16 @@ pub(super) async fn set_state(
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) async fn tidy(connection: &mut SqliteConnection, before: i64) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM node WHERE state NOT IN (1, 2) AND started_at < ?")
-        .bind(before)
-        .execute(connection)
-        .await?;
+pub(super) async fn tidy(
+    connection: &mut SqliteConnection,
+    over: Vec<String>,
+) -> Result<(), StoreError> {
+    for incarnation in over {
+        sqlx::query("DELETE FROM node WHERE state NOT IN (1, 2) AND incarnation = ?")
+            .bind(incarnation)
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 

@@ -14,16 +14,13 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::payment::provider::sandbox::books::Rows;
 use crate::store::StoreError;
 use crate::store::postgres::PgStore;
+use crate::store::postgres::advisory::Advisory;
 
 /// How long a write waits for another process's.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What the connection to a shared database is called there.
 const NAME: &str = "simpul sandbox";
-
-/// One node books at a time, as in a file: a charge is read, decided on and
-/// written. "simpul" and a number, the key of the advisory lock.
-const LOCK: i64 = 0x7369_6d70_756c_0002;
 
 static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrations = sqlx::migrate!("src/payment/provider/sandbox/migrations/postgres");
@@ -160,9 +157,10 @@ async fn is_made(connection: &mut PgConnection) -> Result<bool, StoreError> {
     Ok(POSTGRES.iter().map(|one| (one.version, one.checksum.to_vec())).eq(found))
 }
 
-async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(connection).await?;
-    Ok(())
+/// One node books at a time, as in a file: a charge is read, decided on and
+/// written.
+async fn lock(transaction: &mut PgConnection) -> Result<(), StoreError> {
+    Ok(Advisory::Books.lock(transaction).await?)
 }
 
 fn closed() -> StoreError {
