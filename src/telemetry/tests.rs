@@ -1,7 +1,9 @@
 //! The pipeline as a whole: calls through the layer, an OTLP receiver at the
 //! other end, log lines in a buffer.
 
+mod sampling;
 mod settings;
+mod tls;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};

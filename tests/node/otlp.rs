@@ -44,7 +44,12 @@ async fn one_payment_is_one_trace_from_the_caller_down_to_the_store_and_the_prov
         let store = chain(&of_the_store)?;
         let provider = chain(&|span| span.name == "payment.submit")?;
         let call = "simpul.payment.v1.PaymentService/ProcessPayment";
-        (store.last()? == call && provider.last()? == call).then_some(())
+        let books = chain(&|span| span.name == "payment.record")?;
+        for way in [&provider, &books] {
+            assert_eq!(way.get(1).map(String::as_str), Some("payment.process"), "{way:?}");
+        }
+        let ends = [&store, &provider, &books].map(|way| way.last().map(String::as_str));
+        (ends == [Some(call); 3]).then_some(())
     })
     .await;
 

@@ -34,9 +34,9 @@ pub(super) struct Call {
 
 /// The call as the exporter will see it.
 ///
-/// Its spans are made with the tracer itself. A span of `tracing` for every call
-/// took three times as long: its fields are copied as texts, and each poll looks
-/// it up twice. What is below it finds its parent in the context all the same.
+/// Its spans are made with the tracer itself: a span of `tracing` copies its
+/// fields as texts and is looked up twice at each poll, which every call would
+/// pay. What is below it finds its parent in the context all the same.
 #[derive(Debug)]
 struct Traced {
     tracer: SdkTracer,
