@@ -4,6 +4,7 @@ mod drain;
 mod local;
 mod status;
 mod view;
+mod watch;
 
 use clap::{Args, Subcommand};
 

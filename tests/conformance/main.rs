@@ -120,6 +120,7 @@ macro_rules! area {
             a_hastened_row_is_due_at_once_also_after_a_lease,
             keys_are_forgotten_by_age,
             listings_follow_both_sides,
+            everything_of_a_payment_is_told,
         }
     };
     (chat, $fixture:ident) => {
