@@ -119,6 +119,7 @@ impl Node {
         let database = Database::open(&config, dir.path(), &incarnation, &mut registry).await?;
         let sandbox = database.sandbox(dir.path()).await?;
         let readiness = Readiness::new();
+        telemetry::ready::register(&mut registry, &readiness);
         database.watch_readiness(&readiness);
         Ok(Bound {
             config,

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod location;
 #[cfg(feature = "fault")]
 pub mod memory;
+pub mod operation;
 pub mod payment;
 pub mod postgres;
 pub mod sqlite;
@@ -54,6 +55,23 @@ pub enum StoreError {
     /// A statement is wrong: our bug. Nothing was kept.
     #[error("store fault: {0}")]
     Fault(String),
+}
+
+impl StoreError {
+    /// What [`kind`](Self::kind) can say.
+    const KINDS: [&str; 4] = ["corrupt", "fault", "unavailable", "version"];
+
+    /// The sort of a failure, for metrics and spans; `None` for a conflict,
+    /// which is an answer like another.
+    fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Unavailable(_) => Some("unavailable"),
+            Self::Conflict(_) => None,
+            Self::Corrupt(_) => Some("corrupt"),
+            Self::Version(_) => Some("version"),
+            Self::Fault(_) => Some("fault"),
+        }
+    }
 }
 
 impl From<StoreError> for Refusal {

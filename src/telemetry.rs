@@ -10,14 +10,17 @@
 
 pub mod context;
 mod exporter;
+pub mod latency;
 pub mod level;
 mod logs;
 mod methods;
 pub mod metrics;
 mod otel;
+pub mod ready;
 mod recent;
 pub mod red;
 pub mod trace;
+mod warnings;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -40,6 +43,9 @@ use crate::config::schema::{LogFormat, Telemetry as Config};
 pub use context::{TraceContext, trace_id};
 pub use level::Levels;
 pub use recent::Recent;
+
+/// The name of what makes the spans.
+const SCOPE: &str = "simpul";
 
 /// Which process it is, for the resource of its traces.
 #[derive(Debug, Clone, Copy)]
@@ -138,13 +144,14 @@ where
         None => Dispatch::new(spans_and_lines),
         Some(provider) => {
             let traces = tracing_opentelemetry::layer()
-                .with_tracer(provider.tracer("simpul"))
+                .with_tracer(provider.tracer(SCOPE))
                 .with_location(false)
                 .with_threads(false)
                 .with_target(false)
                 .with_tracked_inactivity(false)
                 .with_filter(filter_fn(exported));
-            Dispatch::new(spans_and_lines.with(traces))
+            let warnings = warnings::Warnings.with_filter(filter_fn(exported));
+            Dispatch::new(spans_and_lines.with(traces).with(warnings))
         }
     };
     Ok((dispatch, Telemetry { provider, spans, propagates, levels, recent }, warnings))
@@ -171,9 +178,10 @@ impl Telemetry {
         Self { provider: None, spans: Arc::default(), propagates: true, levels, recent }
     }
 
-    /// Whether a caller's traceparent is taken (`OTEL_PROPAGATORS`).
-    pub fn propagates(&self) -> bool {
-        self.propagates
+    /// How calls are traced.
+    pub fn calls(&self) -> trace::Calls {
+        let tracer = self.provider.as_ref().map(|provider| provider.tracer(SCOPE));
+        trace::Calls { tracer, propagate: self.propagates }
     }
 
     /// What is logged, to be changed while the node runs.

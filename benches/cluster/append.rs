@@ -182,7 +182,7 @@ pub async fn run() -> Vec<Figure> {
     }
     let open = std::fs::Permissions::from_mode(0o755);
     let dir = tempfile::Builder::new().permissions(open).tempdir().expect("a directory");
-    let server = Postgres::primary(&Net::loopback(), PRIMARY, dir.path());
+    let server = Postgres::primary(&Net::loopback(), PRIMARY, dir.path(), &[]);
     server.sql("CREATE DATABASE simpul");
     let url = server.url("simpul");
     let settings = PgSettings {

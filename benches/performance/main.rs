@@ -3,8 +3,8 @@
 //! Parts: `calls` (instructions per WhoAmI against bare tonic over the same
 //! TLS, counted by callgrind), `fanout` (deliveries per server CPU-second
 //! against nats-server), `stalled` (what one stalled reader does to the
-//! others), `memory` (resident bytes per idle subscriber). Without a part all
-//! run. What is missing on the machine (valgrind,
+//! others), `memory` (resident bytes per idle subscriber), `spans` (lost at
+//! 2,000 calls a second with the collector up). Without a part all run. What is missing on the machine (valgrind,
 //! nats-server) is said, and its part is left out.
 
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::unwrap_used)]
@@ -12,11 +12,13 @@
 
 mod bare;
 mod calls;
+mod collector;
 mod fanout;
 mod memory;
 mod nats;
 mod process;
 mod readers;
+mod spans;
 mod stalled;
 
 fn main() {
@@ -34,6 +36,9 @@ fn main() {
             let wanted = |part: &str| all || args.iter().any(|arg| arg == part);
             if wanted("calls") {
                 runtime.block_on(calls::run());
+            }
+            if wanted("spans") {
+                runtime.block_on(spans::run());
             }
             // Before the parts that give each side one core.
             if wanted("memory") {

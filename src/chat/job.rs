@@ -15,6 +15,7 @@ use super::session::Session;
 use super::{Proposal, Published, trace};
 use crate::id;
 use crate::refusal::{Reason, Refusal};
+use crate::telemetry::context;
 
 /// How long a message of a stream may be under way.
 const SESSION_TIME: Duration = Duration::from_secs(10);
@@ -79,7 +80,7 @@ impl Job {
     ) -> Self {
         let span = match traceparent.filter(|text| !text.is_empty()) {
             Some(traceparent) => {
-                let span = tracing::info_span!(parent: None, "chat.order", room = %proposal.room);
+                let span = trace::ordering(&proposal.room);
                 trace::below(&span, traceparent);
                 span
             }
@@ -96,7 +97,9 @@ impl Job {
         answer: oneshot::Sender<Result<Published, Refusal>>,
     ) -> Self {
         let deadline = DEADLINE.try_with(|at| *at).unwrap_or_else(|_| Instant::now() + CALL_TIME);
-        let (span, waiting) = (Span::current(), Some(Waiting::Call(answer)));
+        let recorded = context::current().is_some_and(|place| place.is_recorded());
+        let span = if recorded { trace::sending(&proposal.room) } else { Span::none() };
+        let waiting = Some(Waiting::Call(answer));
         Self { proposal, partition, span, deadline, brought: false, waiting }
     }
 

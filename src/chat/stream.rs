@@ -21,6 +21,7 @@ use crate::proto::chat::v1 as pb;
 use crate::refusal::{Reason, Refusal};
 use crate::security::audit::AuditTrail;
 use crate::security::permit::{EndsWithPermit, Permit};
+use crate::telemetry::context::{self, TraceContext};
 use crate::{drain, task};
 
 /// The one path that is served here.
@@ -56,7 +57,7 @@ impl Streams {
             owner: self.owner.clone(),
             permit,
             frame_limit: self.frame_limit.clone(),
-            trace: Input::trace_of(&tracing::Span::current()),
+            trace: context::current().filter(TraceContext::is_recorded),
         };
         task::spawn("chat session", input.run(frames, self.drain.clone()));
         output

@@ -68,9 +68,9 @@ pub struct Global {
     #[arg(long, global = true, value_name = "WHO", help_heading = CALLER)]
     pub on_behalf_of: Option<String>,
 
-    /// A configuration file
+    /// A configuration file; of several, later ones win
     #[arg(long, global = true, value_name = "FILE", help_heading = CONFIGURATION)]
-    pub config: Option<PathBuf>,
+    pub config: Vec<PathBuf>,
     /// development or production
     #[arg(long, global = true, value_name = "NAME", help_heading = CONFIGURATION)]
     pub profile: Option<String>,

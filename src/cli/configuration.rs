@@ -32,7 +32,7 @@ fn arguments(
     overrides.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     LoadArgs {
         profile: global.profile.clone(),
-        files: global.config.iter().cloned().collect(),
+        files: global.config.clone(),
         env_file: global.env_file.clone(),
         // What is not UTF-8 is none of ours.
         env: env

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::payment::provider::sandbox::Sandbox;
 use crate::readiness::Readiness;
 use crate::store::location::{self, Location};
+use crate::store::operation::{self, Operations};
 use crate::store::postgres::{self, PgSettings, PgStore};
 use crate::store::sqlite::{self, SqliteStore, StoreMetrics};
 use crate::store::{ClusterStore, Store, StoreError};
@@ -35,20 +36,23 @@ impl Database {
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let settings = &config.store;
+        let operations = Operations::register(registry);
         let file = match location::of(settings.url.expose_secret(), data_dir)? {
             Location::Postgres => {
                 let node = config.node.id.as_deref().unwrap_or_default();
-                let settings = PgSettings::of(settings, node, incarnation);
-                return Ok(Self::Postgres(PgStore::open(settings).await?));
+                let store = PgStore::open(PgSettings::of(settings, node, incarnation)).await?;
+                operation::show_health(registry, store.health());
+                return Ok(Self::Postgres(store.counted(operations)));
             }
             Location::Sqlite(file) => file,
         };
         let metrics = StoreMetrics::register(registry);
         Ok(if config.cluster.shared_file {
             let store = SqliteStore::open_shared(&file, settings.readers, metrics).await?;
-            Self::Shared(store, file)
+            Self::Shared(store.counted(operations), file)
         } else {
-            Self::Sqlite(SqliteStore::open_alone(&file, settings.readers, metrics).await?)
+            let store = SqliteStore::open_alone(&file, settings.readers, metrics).await?;
+            Self::Sqlite(store.counted(operations))
         })
     }
 

@@ -107,7 +107,7 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
         security.authorize_layer().layer(NoteRoleLayer.layer(routes))
     });
     let stack = layers.around(&security.authenticate_layer(), &authorize, routes);
-    let stack = TraceLayer::new(red, telemetry.propagates()).layer(stack);
+    let stack = TraceLayer::new(red, telemetry.calls()).layer(stack);
     let limits = Limits::from(&config.traffic);
     let tls = Arc::new(Tls(security.clone()));
     let serving = accept::serve(public, tls, limits, stack, counted, drain.clone());

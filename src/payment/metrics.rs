@@ -6,10 +6,15 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::store::payment::{Backlog, OperationKind};
+use crate::telemetry::latency::Latency;
+
+/// Seconds: from an answer of the sandbox to what a provider may take at most.
+static CALL_BUCKETS: [f64; 15] = [
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 4.0, 8.0, 16.0,
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -28,7 +33,7 @@ struct CallLabels {
 #[derive(Debug, Clone)]
 pub struct PaymentMetrics {
     outcomes: Family<OutcomeLabels, Counter>,
-    calls: Family<CallLabels, Histogram>,
+    calls: Family<CallLabels, Latency, fn() -> Latency>,
     alarms: Counter,
     depth: Gauge,
     age: Gauge,
@@ -39,9 +44,7 @@ impl PaymentMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             outcomes: Family::default(),
-            calls: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.001, 2.0, 15))
-            }),
+            calls: Family::new_with_constructor(|| Latency::new(&CALL_BUCKETS)),
             alarms: Counter::default(),
             depth: Gauge::default(),
             age: Gauge::default(),
@@ -81,7 +84,7 @@ impl PaymentMetrics {
     }
 
     pub(super) fn called(&self, provider: &'static str, call: &'static str, took: Duration) {
-        self.calls.get_or_create(&CallLabels { provider, call }).observe(took.as_secs_f64());
+        self.calls.get_or_create(&CallLabels { provider, call }).observe(took);
     }
 
     pub(super) fn alarm(&self) {

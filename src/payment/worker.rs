@@ -119,6 +119,10 @@ async fn work(core: &Arc<Core>, leased: Leased) {
     // Below whoever asked for it, in the trace of the first try also when the
     // process that made that is gone.
     let trace = leased.trace.clone();
+    if leased.attempts > 1 {
+        // What asked first may have died before its span was told of.
+        context::link(&span, &trace);
+    }
     let done = async {
         match leased.task {
             Task::Drive => drive::drive(core, leased).await,

@@ -312,15 +312,15 @@ fn line(record: &Record) -> String {
     line.to_string()
 }
 
-/// The trace that the current span belongs to.
+/// The trace that the running code belongs to.
 pub(super) fn trace_id() -> Option<String> {
     use opentelemetry::trace::TraceContextExt;
-    use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-    let context = tracing::Span::current().context();
-    let span = context.span();
-    let span = span.span_context();
-    span.is_valid().then(|| span.trace_id().to_string())
+    opentelemetry::Context::map_current(|context| {
+        let span = context.span();
+        let place = span.span_context();
+        place.is_valid().then(|| place.trace_id().to_string())
+    })
 }
 
 #[cfg(test)]

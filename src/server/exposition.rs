@@ -1,5 +1,6 @@
 //! Prometheus's own text format (0.0.4), for readers that do not ask for
-//! OpenMetrics: there a counter's help and type carry its whole name.
+//! OpenMetrics: there a counter's help and type carry its whole name, and no
+//! bucket names a trace.
 
 use std::collections::HashSet;
 
@@ -8,6 +9,9 @@ pub(super) const OPENMETRICS: &str = "application/openmetrics-text";
 
 /// The media type of [`classic`].
 pub(super) const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Between a sample and the trace that it names; no label's value has it.
+const EXEMPLAR: &str = " # {trace_id=";
 
 /// The same metrics in the older format.
 pub(super) fn classic(openmetrics: &str) -> String {
@@ -29,7 +33,8 @@ pub(super) fn classic(openmetrics: &str) -> String {
             let (name, rest) = described(line, what)?;
             counters.contains(&name).then(|| format!("{what}{name}_total {rest}"))
         });
-        text.push_str(counter.as_deref().unwrap_or(line));
+        let line = counter.as_deref().unwrap_or(line);
+        text.push_str(line.split_once(EXEMPLAR).map_or(line, |(sample, _)| sample));
         text.push('\n');
     }
     text
@@ -38,6 +43,12 @@ pub(super) fn classic(openmetrics: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_loses_the_trace_that_it_names() {
+        let named = "took_bucket{le=\"1.0\"} 3 # {trace_id=\"0af7\"} 0.5 1700000000.0\n# EOF\n";
+        assert_eq!(classic(named), "took_bucket{le=\"1.0\"} 3\n");
+    }
 
     #[test]
     fn counters_are_described_by_their_whole_names() {

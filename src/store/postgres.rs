@@ -42,6 +42,7 @@ use self::known::Known;
 use self::primary::{Primary, Watch};
 use self::session::{Purpose, Session};
 use super::StoreError;
+use super::operation::Operations;
 use crate::readiness::Readiness;
 use crate::{config, task};
 
@@ -99,6 +100,7 @@ pub struct PgStore {
     look: mpsc::Sender<()>,
     health: watch::Receiver<bool>,
     known: Arc<Known>,
+    operations: Operations,
     /// Chat's tables are distributed by partition.
     distributed: bool,
     /// How long one attempt at anything may take, connecting included.
@@ -141,7 +143,25 @@ impl PgStore {
         task::spawn("store primary", Watch { primary, pools, place, healthy }.run(wanted));
         let attempt = connect_timeout + settings.statement_timeout * 2;
         let statement = settings.statement_timeout;
-        Ok(Self { pool, fencing, vital, look, health, known, distributed, attempt, statement })
+        let operations = Operations::default();
+        Ok(Self {
+            pool,
+            fencing,
+            vital,
+            look,
+            health,
+            known,
+            operations,
+            distributed,
+            attempt,
+            statement,
+        })
+    }
+
+    /// The same store, with its operations counted there.
+    pub fn counted(mut self, operations: Operations) -> Self {
+        self.operations = operations;
+        self
     }
 
     /// Whether the store is reached: false from a failed look at the addresses

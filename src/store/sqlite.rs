@@ -37,6 +37,7 @@ use self::share::Usage;
 use self::share::turn::Turn;
 use self::writer::{JobFuture, Writer};
 use super::StoreError;
+use super::operation::Operations;
 use crate::readiness::Readiness;
 use crate::task;
 
@@ -61,9 +62,13 @@ const CLOSE_WRITER: Duration = Duration::from_secs(5);
 pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
+    operations: Operations,
     /// Dropped with the last clone.
     usage: Arc<Usage>,
 }
+
+/// What traces call the engine.
+const SYSTEM: &str = "sqlite";
 
 impl SqliteStore {
     /// Opens or makes the database and brings its schema up to date, whoever
@@ -117,7 +122,14 @@ impl SqliteStore {
             .acquire_timeout(BUSY)
             .connect_with(reading(path))
             .await?;
-        Ok(Self { writer, readers, usage: Arc::new(usage) })
+        let operations = Operations::default();
+        Ok(Self { writer, readers, operations, usage: Arc::new(usage) })
+    }
+
+    /// The same store, with its operations counted there.
+    pub fn counted(mut self, operations: Operations) -> Self {
+        self.operations = operations;
+        self
     }
 
     /// Whether several nodes share the file.
@@ -178,7 +190,9 @@ impl SqliteStore {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, T> + Send + 'static,
     {
-        self.writer.write(operation, job).await
+        let asked = self.operations.write(SYSTEM, operation);
+        let written = self.writer.write(asked.span(), job).await;
+        asked.done(written)
     }
 
     /// Reads in a span that the operation names. Example: `ledger.history`.
@@ -187,13 +201,9 @@ impl SqliteStore {
         operation: &'static str,
         reading: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let span = tracing::info_span!(
-            "store.read",
-            otel.kind = "client",
-            db.system.name = "sqlite",
-            db.operation.name = operation,
-        );
-        reading.instrument(span).await
+        let asked = self.operations.read(SYSTEM, operation);
+        let read = reading.instrument(asked.span()).await;
+        asked.done(read)
     }
 
     /// How the file is used.

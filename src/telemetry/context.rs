@@ -75,16 +75,31 @@ impl TraceContext {
         format!("{:016x}", self.span)
     }
 
-    /// As the parent of a span that is made here.
+    /// Whether its spans are recorded, and so can be found by its trace id.
+    pub fn is_recorded(&self) -> bool {
+        TraceFlags::new(self.flags).is_sampled()
+    }
+
+    /// As the parent of a span that is made here, from another process.
     pub(crate) fn as_parent(&self) -> Context {
-        let remote = SpanContext::new(
-            TraceId::from_bytes(self.trace.to_be_bytes()),
-            SpanId::from_bytes(self.span.to_be_bytes()),
-            TraceFlags::new(self.flags),
-            true,
-            TraceState::default(),
-        );
-        Context::new().with_remote_span_context(remote)
+        self.as_remote(TraceState::default())
+    }
+
+    /// The same with what other tracing systems left.
+    pub(super) fn as_remote(self, state: TraceState) -> Context {
+        self.context(true, state)
+    }
+
+    /// As the parent of a span that is made here, of a span of this process.
+    pub(crate) fn as_local(self) -> Context {
+        self.context(false, TraceState::default())
+    }
+
+    fn context(self, remote: bool, state: TraceState) -> Context {
+        let (trace, span) = (self.trace.to_be_bytes(), self.span.to_be_bytes());
+        let (trace, span) = (TraceId::from_bytes(trace), SpanId::from_bytes(span));
+        let place = SpanContext::new(trace, span, TraceFlags::new(self.flags), remote, state);
+        Context::new().with_remote_span_context(place)
     }
 
     /// Makes it the current one of this thread until the guard is dropped.
@@ -136,6 +151,13 @@ pub fn follow<F: Future>(traceparent: Option<&str>, span: Span, inner: F) -> Fol
         let _ = span.set_parent(parent.as_parent());
     }
     Followed { inner, span, context: parent }
+}
+
+/// Links a span to the stored place, as the one of another attempt at the same.
+pub fn link(span: &Span, traceparent: &str) {
+    if let Some(place) = TraceContext::parse(traceparent) {
+        span.add_link(place.as_parent().span().span_context().clone());
+    }
 }
 
 pin_project! {

@@ -11,8 +11,12 @@ use crate::path::PathMap;
 /// One method. They live as long as the process: there are a few dozen.
 #[derive(Debug)]
 pub(super) struct Method {
-    /// `package.Service/Method`.
+    /// `package.Service/Method`; the label of metrics.
     pub(super) name: &'static str,
+    /// The name of its span.
+    pub(super) span_name: &'static str,
+    /// `rpc.method` of its spans.
+    pub(super) attribute: &'static str,
     /// The name of the span that ends a stream.
     pub(super) end_name: &'static str,
     /// Whether either side sends a stream.
@@ -32,6 +36,9 @@ const FOREIGN: [(&str, bool); 5] = [
 
 /// What any other path counts as.
 const UNKNOWN: &str = "unknown";
+
+/// What the conventions call a method that is none, and its span.
+const OTHER: (&str, &str) = ("_OTHER", "grpc");
 
 static METHODS: LazyLock<Methods> = LazyLock::new(Methods::read);
 
@@ -61,14 +68,30 @@ impl Methods {
             .into_iter()
             .enumerate()
             .map(|(index, (name, streaming))| {
-                let end_name = format!("{name} end").leak();
-                let method = Method { name: name.leak(), end_name, streaming, index };
-                &*Box::leak(Box::new(method))
+                let end_name: &'static str = format!("{name} end").leak();
+                let name: &'static str = name.leak();
+                let known = name != UNKNOWN;
+                let (attribute, span_name) = if known { (name, name) } else { OTHER };
+                &*Box::leak(Box::new(Method {
+                    name,
+                    span_name,
+                    attribute,
+                    end_name,
+                    streaming,
+                    index,
+                }))
             })
             .collect();
         let unknown: &'static Method = match all.last() {
             Some(last) => last,
-            None => &Method { name: UNKNOWN, end_name: UNKNOWN, streaming: false, index: 0 },
+            None => &Method {
+                name: UNKNOWN,
+                span_name: OTHER.1,
+                attribute: OTHER.0,
+                end_name: UNKNOWN,
+                streaming: false,
+                index: 0,
+            },
         };
         let by_path = all
             .iter()

@@ -53,6 +53,7 @@ impl Collector for Process {
         gauge(&mut encoder, "process_start_time_seconds", "When the process began", Some(started))?;
         gauge(&mut encoder, "process_resident_memory_bytes", "Memory in use", resident_bytes())?;
         gauge(&mut encoder, "process_open_fds", "Open file descriptors", open_files())?;
+        gauge(&mut encoder, "process_max_fds", "File descriptors it may open", most_files())?;
         if let Some(seconds) = cpu_seconds() {
             let help = "Processor time, user and system";
             let kind = MetricType::Counter;
@@ -85,6 +86,13 @@ fn open_files() -> Option<f64> {
     // The listing has one of its own open.
     let count = std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
     u32::try_from(count).ok().map(f64::from)
+}
+
+/// The soft limit; none when there is no limit.
+fn most_files() -> Option<f64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// User and system time of /proc/self/stat, in ticks of 10 ms.

@@ -17,17 +17,18 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 use tower::{Layer, Service};
 
+use super::context::TraceContext;
+use super::latency::Latency;
 use super::methods::{self, Method};
 use crate::principal::Role;
 use crate::security::permit::Permit;
 
 /// Seconds: from what a cached answer takes to what a deadline allows.
-const BUCKETS: [f64; 14] =
+static BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
 /// The status codes by number.
@@ -111,7 +112,7 @@ pub struct Red(Vec<Row>);
 struct Row {
     open: AtomicI64,
     calls: [[AtomicU64; CODES.len()]; CLASSES.len()],
-    durations: [OnceLock<Histogram>; CLASSES.len()],
+    durations: [OnceLock<Latency>; CLASSES.len()],
 }
 
 impl fmt::Debug for Red {
@@ -134,7 +135,14 @@ impl Red {
         }
     }
 
-    pub(super) fn ended(&self, method: &Method, role: RoleClass, code: Code, took: Duration) {
+    pub(super) fn ended(
+        &self,
+        method: &Method,
+        role: RoleClass,
+        code: Code,
+        took: Duration,
+        place: Option<TraceContext>,
+    ) {
         let Some(row) = self.0.get(method.index) else { return };
         let class = role.index();
         row.open.fetch_sub(1, Ordering::Relaxed);
@@ -145,7 +153,7 @@ impl Red {
         if !method.streaming
             && let Some(histogram) = row.durations.get(class)
         {
-            histogram.get_or_init(|| Histogram::new(BUCKETS)).observe(took.as_secs_f64());
+            histogram.get_or_init(|| Latency::new(&BUCKETS)).observe_in(took, place);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The pipeline as a whole: calls through the layer, an OTLP receiver at the
 //! other end, log lines in a buffer.
 
+mod sampling;
 mod settings;
+mod tls;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -107,6 +109,9 @@ fn request(path: &str) -> Request<Empty<Bytes>> {
     *request.uri_mut() = path.parse().expect("a path");
     request.headers_mut().insert("traceparent", HeaderValue::from_static(GIVEN));
     request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer planted-token"));
+    // What strangers say of themselves is not taken over.
+    request.headers_mut().insert("baggage", HeaderValue::from_static("user=planted-baggage"));
+    request.headers_mut().insert("tracestate", HeaderValue::from_static("vendor=kept"));
     request
 }
 
@@ -152,7 +157,7 @@ async fn a_call_is_one_exported_trace_with_its_callers_and_its_log_lines_name_it
         pipeline(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "50")]);
     let mut registry = metrics::registry();
     telemetry.register(&mut registry);
-    let layer = trace::TraceLayer::new(red::Red::registered(&mut registry), true);
+    let layer = trace::TraceLayer::new(red::Red::registered(&mut registry), telemetry.calls());
     let inner = unary(&layer, UNARY, "13").await.expect("a traceparent");
     assert!(inner.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{inner}");
 
@@ -165,10 +170,13 @@ async fn a_call_is_one_exported_trace_with_its_callers_and_its_log_lines_name_it
     assert_eq!(root.trace_id, 0x0af7651916cd43dd8448eb211c80319c_u128.to_be_bytes());
     assert_eq!(child.parent_span_id, root.span_id);
     assert_eq!(root.kind, 2, "server");
+    assert_eq!(root.trace_state, "vendor=kept");
     assert_eq!(attribute(root, "rpc.system.name"), Some("grpc"));
     assert_eq!(attribute(root, "rpc.response.status_code"), Some("INTERNAL"));
     assert_eq!(attribute(root, "error.type"), Some("INTERNAL"));
     assert_eq!(root.status.as_ref().map(|status| status.code), Some(2), "error");
+    let said: Vec<_> = root.events.iter().map(|event| event.name.as_str()).collect();
+    assert_eq!(said, ["handled"], "a warning is an event of the call");
 
     let text = lines.text();
     for line in text.lines() {
@@ -179,6 +187,8 @@ async fn a_call_is_one_exported_trace_with_its_callers_and_its_log_lines_name_it
     telemetry.shutdown(Duration::from_secs(5)).await;
     let metrics = metrics::encode(&registry);
     assert!(metrics.contains("simpul_trace_spans_exported_total 2"), "{metrics}");
+    let exemplar = "# {trace_id=\"0af7651916cd43dd8448eb211c80319c\"}";
+    assert_eq!(metrics.matches(exemplar).count(), 1, "{metrics}");
     let everything = format!("{text}{sent:?}{metrics}");
     assert!(!everything.contains("planted"), "{everything}");
 }
@@ -191,7 +201,7 @@ async fn a_streams_span_is_exported_while_it_is_open_and_its_end_is_told_below_i
         ("OTEL_BSP_SCHEDULE_DELAY", "20"),
     ]);
     let mut registry = metrics::registry();
-    let layer = trace::TraceLayer::new(red::Red::registered(&mut registry), true);
+    let layer = trace::TraceLayer::new(red::Red::registered(&mut registry), telemetry.calls());
     let (frames, receive) = mpsc::channel::<Result<http_body::Frame<Bytes>, tonic::Status>>(1);
     let mut receive = Some(receive);
     let service = layer.layer(service_fn(move |_: Request<Empty<Bytes>>| {
@@ -232,7 +242,7 @@ async fn an_exporter_that_hangs_holds_nothing_up_and_drops_are_counted() {
     ]);
     let mut registry = metrics::registry();
     telemetry.register(&mut registry);
-    let layer = trace::TraceLayer::new(red::Red::registered(&mut registry), true);
+    let layer = trace::TraceLayer::new(red::Red::registered(&mut registry), telemetry.calls());
     let began = std::time::Instant::now();
     for _ in 0..200 {
         unary(&layer, UNARY, "0").await;
@@ -253,16 +263,17 @@ async fn an_exporter_that_hangs_holds_nothing_up_and_drops_are_counted() {
 
 #[tokio::test]
 async fn without_an_exporter_there_are_no_spans_and_lines_have_the_callers_trace_id() {
-    let (_guard, _, lines) = pipeline(&[]);
+    let (_guard, telemetry, lines) = pipeline(&[]);
     let mut registry = metrics::registry();
     let red = red::Red::registered(&mut registry);
-    let seen = unary(&trace::TraceLayer::new(red.clone(), true), UNARY, "0").await;
+    let seen = unary(&trace::TraceLayer::new(red.clone(), telemetry.calls()), UNARY, "0").await;
     assert_eq!(seen.as_deref(), Some(GIVEN), "handed through unchanged");
     let text = lines.text();
     assert_eq!(text.matches("0af7651916cd43dd8448eb211c80319c").count(), 2, "{text}");
     assert!(!text.contains("spans"), "{text}");
-    assert!(tracing::info_span!(target: "simpul::rpc", "rpc").is_disabled());
-    let fresh = unary(&trace::TraceLayer::new(red, false), UNARY, "0").await.expect("fresh");
+    assert!(tracing::info_span!("append").is_disabled());
+    let deaf = trace::Calls { tracer: None, propagate: false };
+    let fresh = unary(&trace::TraceLayer::new(red, deaf), UNARY, "0").await.expect("fresh");
     assert!(TraceContext::parse(&fresh).is_some() && !fresh.contains("0af7651916cd43dd"));
     assert_eq!(trace_id(), None, "nothing is left behind");
 }
@@ -292,7 +303,8 @@ async fn a_stored_place_is_gone_on_from_with_and_without_an_exporter() {
 #[tokio::test]
 async fn calls_are_counted_by_known_method_role_class_and_code() {
     let mut registry = metrics::registry();
-    let layer = trace::TraceLayer::new(red::Red::registered(&mut registry), true);
+    let calls = Telemetry::none().calls();
+    let layer = trace::TraceLayer::new(red::Red::registered(&mut registry), calls);
     let domain = "dev.simpul".parse().expect("a domain");
     let caller = Caller {
         principal: Principal::new(Kind::User, "sari", &domain).expect("a principal"),

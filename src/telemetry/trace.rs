@@ -18,24 +18,33 @@ use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
+use opentelemetry_sdk::trace::SdkTracer;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::red::Red;
 use call::Call;
 
+/// How calls are traced. [`super::Telemetry::calls`] says it.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    /// Makes their spans, when they are exported.
+    pub(super) tracer: Option<SdkTracer>,
+    /// Whether a caller's traceparent is taken.
+    pub(super) propagate: bool,
+}
+
 /// Makes [`Trace`] services.
 #[derive(Debug, Clone)]
 pub struct TraceLayer {
     red: Arc<Red>,
-    propagate: bool,
+    calls: Calls,
 }
 
 impl TraceLayer {
-    /// Counts into `red`. `propagate` says whether a caller's traceparent is
-    /// taken ([`super::Telemetry::propagates`]).
-    pub fn new(red: Arc<Red>, propagate: bool) -> Self {
-        Self { red, propagate }
+    /// Counts into `red`.
+    pub fn new(red: Arc<Red>, calls: Calls) -> Self {
+        Self { red, calls }
     }
 }
 
@@ -43,7 +52,7 @@ impl<S> Layer<S> for TraceLayer {
     type Service = Trace<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Trace { inner, red: self.red.clone(), propagate: self.propagate }
+        Trace { inner, red: self.red.clone(), calls: self.calls.clone() }
     }
 }
 
@@ -52,7 +61,7 @@ impl<S> Layer<S> for TraceLayer {
 pub struct Trace<S> {
     inner: S,
     red: Arc<Red>,
-    propagate: bool,
+    calls: Calls,
 }
 
 impl<S, B, R> Service<Request<B>> for Trace<S>
@@ -70,7 +79,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut call =
-            Call::begin(self.red.clone(), request.uri().path(), request.headers(), self.propagate);
+            Call::begin(self.red.clone(), request.uri().path(), request.headers(), &self.calls);
         let inner = call.run(|| self.inner.call(request));
         ResponseFuture { inner, call: Some(call) }
     }

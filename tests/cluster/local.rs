@@ -171,3 +171,58 @@ fn what_keeps_the_local_cluster_from_starting_is_told() {
     let (code, why) = run(dir.path(), &["cluster", "local"]);
     assert!(code == Some(64) && why.contains("damaged"), "{code:?} {why}");
 }
+
+/// Nobody is left to end them: they are told by the system.
+#[test]
+fn the_nodes_end_when_the_command_is_killed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let mut local = Local::start(dir);
+    let ready = ["n1", "n2", "n3"].map(|node| of_node("node_ready", node));
+    local.hear("three nodes", ready.into_iter().collect());
+    let nodes = ["n1", "n2", "n3"].map(|node| pid(dir, node));
+    assert_eq!(local.end(Signal::KILL), None);
+    let until = Instant::now() + LONG;
+    for node in nodes {
+        while runs(node) {
+            assert!(Instant::now() < until, "a node outlives the command");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Whether it is there, and not just unread by whoever inherited it.
+fn runs(process: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid()));
+    // The state stands behind the name, which is in brackets.
+    stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.starts_with(" Z")))
+}
+
+/// Through a pipe each look is an object in a line, and when nobody reads any more
+/// the command ends without a word.
+#[test]
+fn a_watch_through_a_pipe_ends_with_its_reader() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let mut local = Local::start(dir);
+    local.hear("a node", vec![of_node("node_ready", "n1")]);
+    let node = dir.join("local/n1").display().to_string();
+    let mut watch = command(dir)
+        .args(["cluster", "status", "--watch", "--as", "alice", "--role", "operator"])
+        .args(["--data-dir", &node])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    for _ in 0..3 {
+        let line = lines.next().expect("a line").expect("UTF-8");
+        let seen: Value = serde_json::from_str(&line).expect("an object a line");
+        assert!(seen["nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()), "{line}");
+    }
+    drop(lines);
+    let ended = watch.wait_with_output().expect("a child");
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+    assert_eq!(ended.status.code(), Some(0));
+}

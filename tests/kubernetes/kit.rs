@@ -11,7 +11,8 @@ const FOLDER: &str = "SIMPUL_TEST_KUBE";
 /// Set in the process that runs inside the cluster's network.
 const INSIDE: &str = "SIMPUL_TEST_KUBE_INSIDE";
 
-/// What names are asked of, there.
+/// What names are asked of, there. (And addresses of Services need some route before
+/// they are replaced by a pod's.)
 const RESOLVER: &str = "nameserver 10.244.0.1\n\
     search simpul.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
 
@@ -64,7 +65,8 @@ impl Kit {
         let dir = tempfile::tempdir().expect("a directory");
         let resolver = dir.path().join("resolv.conf");
         std::fs::write(&resolver, RESOLVER).expect("written");
-        let script = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+        let script = "mount --bind \"$1\" /etc/resolv.conf && shift && { ip route get 10.96.0.1 \
+            >/dev/null 2>&1 || ip route add 10.96.0.0/16 dev kube-kit0; } && exec \"$@\"";
         let mut inside = Command::new(self.folder.join("in"));
         inside.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
         inside.arg(&resolver).arg(std::env::current_exe().expect("this program"));

@@ -72,6 +72,15 @@ impl Collector {
     }
 }
 
+/// The text of a span's attribute.
+pub fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
+    let found = span.attributes.iter().find(|pair| pair.key == key)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
 /// Which node a resource is.
 fn instance(resource: &Resource) -> String {
     let found = resource.attributes.iter().find(|pair| pair.key == "service.instance.id");

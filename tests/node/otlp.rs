@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::trace::v1::Span;
 use simpul::proto::chat::v1::chat_request::Frame as Ask;
 use simpul::proto::chat::v1::chat_response::Frame as Tell;
 use simpul::proto::chat::v1::chat_service_client::ChatServiceClient;
@@ -11,10 +12,15 @@ use simpul::proto::payment::v1::ProcessPaymentRequest;
 use simpul::proto::payment::v1::payment_service_client::PaymentServiceClient;
 use tonic_types::StatusExt;
 
-use crate::collector::{Collector, PARENT, TRACE, ancestry, traced};
+use crate::collector::{Collector, PARENT, TRACE, ancestry, attribute, traced};
 use crate::pay::to_toko;
 use crate::support::{Node, eventually, with_token};
 use crate::talk::{Session, room};
+
+/// Whether a span tells of what was asked of the store.
+fn of_the_store(span: &Span) -> bool {
+    attribute(span, "db.system.name").is_some()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_payment_is_one_trace_from_the_caller_down_to_the_store_and_the_provider() {
@@ -30,17 +36,20 @@ async fn one_payment_is_one_trace_from_the_caller_down_to_the_store_and_the_prov
     client.process_payment(traced(to_toko("k", "sandbox_ok"), &alice)).await.expect("paid");
     eventually("the whole chain", async || {
         let spans = collector.trace(TRACE);
-        let chain = |prefix: &str| {
-            spans
-                .iter()
-                .filter(|span| span.name.starts_with(prefix))
-                .find_map(|span| ancestry(&spans, span, PARENT))
+        let chain = |known: &dyn Fn(&Span) -> bool| {
+            let mut of_that_sort = spans.iter().filter(|span| known(span));
+            of_that_sort.find_map(|span| ancestry(&spans, span, PARENT))
         };
         assert!(spans.iter().all(|span| collector.sent_by(span) == node.info["node_id"]));
-        let store = chain("store.")?;
-        let provider = chain("payment.submit")?;
+        let store = chain(&of_the_store)?;
+        let provider = chain(&|span| span.name == "payment.submit")?;
         let call = "simpul.payment.v1.PaymentService/ProcessPayment";
-        (store.last()? == call && provider.last()? == call).then_some(())
+        let books = chain(&|span| span.name == "payment.record")?;
+        for way in [&provider, &books] {
+            assert_eq!(way.get(1).map(String::as_str), Some("payment.process"), "{way:?}");
+        }
+        let ends = [&store, &provider, &books].map(|way| way.last().map(String::as_str));
+        (ends == [Some(call); 3]).then_some(())
     })
     .await;
 
@@ -57,7 +66,7 @@ async fn one_payment_is_one_trace_from_the_caller_down_to_the_store_and_the_prov
         let call = "simpul.chat.v1.ChatService/SendMessage";
         spans
             .iter()
-            .filter(|span| span.name.starts_with("store.") || span.name.starts_with("chat."))
+            .filter(|span| of_the_store(span) || span.name == "chat.commit")
             .filter_map(|span| ancestry(&spans, span, PARENT))
             .any(|names| names.last().is_some_and(|name| name == call))
             .then_some(())
@@ -155,19 +164,13 @@ async fn after_a_kill_the_payment_goes_on_in_the_same_trace() {
     eventually("the provider is asked in the trace of the caller", async || {
         let spans = collector.trace(TRACE);
         let asked = spans.iter().find(|span| {
-            let query = |value: &str| {
-                use opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue;
-                span.attributes.iter().any(|pair| {
-                    pair.key == "payment.call"
-                        && pair.value.as_ref().and_then(|v| v.value.as_ref())
-                            == Some(&StringValue(value.to_owned()))
-                })
-            };
-            span.name == "payment.submit" && query("query")
+            span.name == "payment.submit" && attribute(span, "payment.call") == Some("query")
         })?;
         let parent = spans.iter().find(|span| span.span_id == asked.parent_span_id)?;
-        // Its own parent, the call's span, may have died with the process.
-        (parent.name == "payment.process" && !parent.parent_span_id.is_empty()).then_some(())
+        // Its own parent, the call's span, may have died with the process: the
+        // link says that it is a further attempt at the same.
+        let linked = parent.links.iter().any(|link| link.span_id == parent.parent_span_id);
+        (parent.name == "payment.process" && linked).then_some(())
     })
     .await;
 }

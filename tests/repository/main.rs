@@ -1,7 +1,8 @@
 //! What holds of the repository itself: the order of its modules, its contracts
-//! and documents, and what it depends on.
+//! and documents, what operators are given, and what it depends on.
 #![allow(clippy::print_stdout, reason = "what asks to be split is said in the output")]
 
+mod alerts;
 mod contracts;
 mod dependencies;
 mod deploy;

@@ -115,8 +115,7 @@ pub(super) fn wake(room: &Room, readers: &[Arc<Reader>], traced: &[(u64, String)
     if !readers.is_empty() {
         for (seq, traceparent) in traced {
             let readers = readers.len();
-            let span =
-                tracing::info_span!(parent: None, "chat.deliver", room = %room.id(), seq, readers);
+            let span = trace::delivering(room.id(), *seq, readers);
             trace::below(&span, traceparent);
             span.in_scope(|| tracing::trace!("delivered"));
         }

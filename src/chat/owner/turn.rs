@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Command, Room};
 use crate::chat::peers::Released;
-use crate::chat::{Content, Job};
+use crate::chat::{Content, Job, trace};
 use crate::refusal::{Reason, Refusal};
 use crate::store::chat::RoomId;
 
@@ -76,7 +76,7 @@ fn size(content: &Content) -> usize {
 pub(super) fn commit_span(jobs: &[Job]) -> tracing::Span {
     let mut traced = jobs.iter().map(|job| &job.span).filter(|span| !span.is_disabled());
     let Some(first) = traced.next() else { return tracing::Span::none() };
-    let span = tracing::info_span!(parent: first, "chat.commit", proposals = jobs.len());
+    let span = trace::committing(first, jobs.len());
     traced.for_each(|other| {
         span.follows_from(other);
     });

@@ -7,20 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::trace::TraceContextExt;
 use tonic::{Code, Status, Streaming};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{Session, departure};
 use crate::chat::owner::Owner;
-use crate::chat::{Content, FrameLimit, Job, Proposal, rules, wire};
+use crate::chat::{Content, FrameLimit, Job, Proposal, rules, trace, wire};
 use crate::drain;
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_request::Frame;
 use crate::proto::chat::v1::chat_response::Frame as Reply;
 use crate::refusal::{Reason, Refusal, Violations};
 use crate::security::permit::Permit;
+use crate::telemetry::context::TraceContext;
 
 /// What the task needs.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Input {
     pub(crate) permit: Permit,
     pub(crate) frame_limit: Option<Arc<dyn FrameLimit>>,
     /// The stream's trace, when it is recorded.
-    pub(crate) trace: Option<opentelemetry::Context>,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Why reading ended.
@@ -50,14 +50,6 @@ enum Executed {
 }
 
 impl Input {
-    /// The trace that frames of this stream belong to; `None` when nobody
-    /// records it, so that a message costs no span.
-    pub(crate) fn trace_of(stream: &Span) -> Option<opentelemetry::Context> {
-        let context = stream.context();
-        let sampled = context.span().span_context().is_sampled();
-        sampled.then_some(context)
-    }
-
     /// Runs until the session ends.
     pub(crate) async fn run(self, frames: Streaming<pb::ChatRequest>, mut drain: drain::Watch) {
         let session = self.session.clone();
@@ -204,9 +196,9 @@ impl Input {
     /// A span of the message's own, below the stream's but not held by it.
     fn span(&self, room: &str) -> Span {
         let Some(trace) = &self.trace else { return Span::none() };
-        let span = tracing::info_span!(parent: None, "chat.send", room);
+        let span = trace::sending(room);
         // Refused only where no such layer is: then nobody sees the span.
-        let _ = span.set_parent(trace.clone());
+        let _ = span.set_parent(trace.as_local());
         span
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
 use tonic::{Code, Request};
 
 use super::view::{cluster_json, cluster_text};
@@ -31,19 +30,9 @@ impl StatusCommand {
             return watch(env).await;
         }
         let client = env.connect().await?;
-        let answer = client.cluster().get_cluster(client.unary(GetClusterRequest {})).await;
-        match answer {
-            Ok(answer) => {
-                let cluster = answer.into_inner().cluster.unwrap_or_default();
-                env.output.say(&cluster_json(&cluster), || cluster_text(&cluster))?;
-            }
-            Err(status) if super::is_alone(&status) => {
-                env.output.say(&json!({"alone": true}), || {
-                    "the node is alone: its store is not shared with others".to_owned()
-                })?;
-            }
-            Err(status) => return Err(status.into()),
-        }
+        let answer = client.cluster().get_cluster(client.unary(GetClusterRequest {})).await?;
+        let cluster = answer.into_inner().cluster.unwrap_or_default();
+        env.output.say(&cluster_json(&cluster), || cluster_text(&cluster))?;
         Ok(Exit::Done)
     }
 }
@@ -64,9 +53,8 @@ async fn watch(env: &Env) -> Result<Exit, Failure> {
         let lost = failure.exit() == Exit::Unavailable && !failure.is_ours()
             || failure.code() == Some(Code::Cancelled)
             || failure.reason() == Some("TOKEN_EXPIRED");
-        let alone = failure.code() == Some(Code::Unimplemented);
         // A node that was never there is not waited for.
-        if !met || !lost || alone {
+        if !met || !lost {
             return Err(failure);
         }
         if !env.output.is_json() && env.output.is_terminal() {
@@ -81,15 +69,8 @@ async fn watch(env: &Env) -> Result<Exit, Failure> {
 
 async fn pass(env: &Env, met: &mut bool, changes: &mut Changes) -> Result<(), Failure> {
     let client = env.connect().await?;
-    let mut stream =
-        match client.cluster().watch_cluster(Request::new(WatchClusterRequest {})).await {
-            Ok(stream) => stream.into_inner(),
-            Err(status) if super::is_alone(&status) => {
-                let failure = Failure::from(status);
-                return Err(failure.hint("the node is alone: its store is not shared with others"));
-            }
-            Err(status) => return Err(status.into()),
-        };
+    let watched = client.cluster().watch_cluster(Request::new(WatchClusterRequest {})).await?;
+    let mut stream = watched.into_inner();
     while let Some(answer) = stream.message().await? {
         *met = true;
         show(env, &answer.cluster.unwrap_or_default(), changes)?;

@@ -92,6 +92,7 @@ async fn ask(
     let name = core.parts.provider.name();
     let span = tracing::info_span!(
         "payment.submit",
+        otel.kind = "client",
         payment.provider = name,
         payment.call = call,
         payment.answer = tracing::field::Empty,

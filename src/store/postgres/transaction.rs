@@ -23,6 +23,9 @@ use crate::store::database_error::TRY_AGAIN;
 /// A future that borrows a connection.
 pub(crate) type JobFuture<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
 
+/// What traces call the engine.
+const SYSTEM: &str = "postgresql";
+
 /// How often a transaction is run when the database asks for it again.
 const RUNS: u32 = 12;
 
@@ -64,12 +67,7 @@ impl PgStore {
         T: Send,
         F: for<'c> Fn(&'c mut PgConnection) -> JobFuture<'c, T> + Send + Sync,
     {
-        let span = tracing::info_span!(
-            "store.read",
-            otel.kind = "client",
-            db.system.name = "postgresql",
-            db.operation.name = operation,
-        );
+        let asked = self.operations.read(SYSTEM, operation);
         let reading = async {
             let first = self.within(self.read_once(&job)).await;
             match first {
@@ -79,7 +77,8 @@ impl PgStore {
                 other => other,
             }
         };
-        reading.instrument(span).await
+        let read = reading.instrument(asked.span()).await;
+        asked.done(read)
     }
 
     async fn read_once<T, F>(&self, job: &F) -> Result<T, StoreError>
@@ -173,12 +172,7 @@ impl PgStore {
     where
         Run: Future<Output = Result<T, StoreError>> + Send,
     {
-        let span = tracing::info_span!(
-            "store.write",
-            otel.kind = "client",
-            db.system.name = "postgresql",
-            db.operation.name = operation,
-        );
+        let asked = self.operations.write(SYSTEM, operation);
         let writing = async {
             for attempt in 0..RUNS {
                 match self.within(run()).await {
@@ -191,7 +185,8 @@ impl PgStore {
             }
             Err(StoreError::Unavailable(format!("{TRY_AGAIN}, {RUNS} times now")))
         };
-        writing.instrument(span).await
+        let written = writing.instrument(asked.span()).await;
+        asked.done(written)
     }
 
     async fn write_once<T, F>(&self, pool: &PgPool, job: &F) -> Result<T, StoreError>

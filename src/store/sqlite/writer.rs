@@ -93,10 +93,10 @@ impl Writer {
         self.health.clone()
     }
 
-    /// Runs the job in the next transaction; returns its value once that is
-    /// durable. If the future is dropped the job still runs, whole, once it was
+    /// Runs the job in the next transaction, in the span; returns its value once
+    /// that is durable. If the future is dropped the job still runs, whole, once it was
     /// taken. While the store is not healthy it is refused at once.
-    pub(crate) async fn write<T, F>(&self, operation: &'static str, job: F) -> Result<T, StoreError>
+    pub(crate) async fn write<T, F>(&self, span: Span, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, T> + Send + 'static,
@@ -104,12 +104,6 @@ impl Writer {
         if !*self.health.borrow() {
             return Err(reopening());
         }
-        let span = tracing::info_span!(
-            "store.write",
-            otel.kind = "client",
-            db.system.name = "sqlite",
-            db.operation.name = operation,
-        );
         let run: Run = Box::new(move |connection| {
             let inner = job(connection);
             Box::pin(async move { inner.await.map(|value| Box::new(value) as Output) })

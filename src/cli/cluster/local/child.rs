@@ -204,7 +204,8 @@ pub(super) async fn end_all(
     told
 }
 
-/// A child never outlives this command, whatever ends it here.
+/// A child never outlives this command, whatever ends it here; when this command
+/// is killed, the child is told by the system (`serve --child-of`).
 impl Drop for Child {
     fn drop(&mut self) {
         if let Ok(None) = self.process.try_wait() {
@@ -219,7 +220,7 @@ impl Drop for Child {
 fn arguments(env: &Env, home: &Path, dir: &Path, name: &str) -> Vec<String> {
     let mut arguments = vec!["serve".to_owned()];
     let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-    if let Some(file) = &env.global.config {
+    for file in &env.global.config {
         flag("--config", file.display().to_string());
     }
     if let Some(file) = &env.global.env_file {
@@ -251,6 +252,9 @@ fn launch(dir: &Path, arguments: &[String]) -> Result<std::process::Child, Failu
     let program = std::env::current_exe().map_err(|error| unusable(dir, &error))?;
     Command::new(program)
         .args(arguments)
+        // However this command ends, they end too. That rests on the thread that
+        // starts them, which is the process's first: the runtime has no other.
+        .args(["--child-of", &std::process::id().to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -22,8 +22,10 @@ pub(super) async fn commit(
     let span = tracing::info_span!(
         parent: None,
         "store.commit",
+        otel.name = "COMMIT",
         otel.kind = "client",
         otel.status_code = field::Empty,
+        "error.type" = field::Empty,
         db.system.name = "sqlite",
         db.operation.name = "COMMIT",
         db.operation.batch.size = jobs.len(),
@@ -35,8 +37,9 @@ pub(super) async fn commit(
     let mut answers = Vec::with_capacity(size);
     let outcome = transaction(connection, jobs, &mut answers).instrument(span.clone()).await;
     metrics.committed(size, started.elapsed(), outcome.is_ok());
-    if outcome.is_err() {
+    if let Err(error) = &outcome {
         span.record("otel.status_code", "ERROR");
+        span.record("error.type", error.kind());
     }
     for (answer, result) in answers {
         let result = match (&outcome, result) {
