@@ -104,3 +104,79 @@ async fn a_bundle_is_of_one_node_or_of_all_and_names_those_that_are_missing() {
     assert_eq!((exit, &made["nodes"]), (expected, &2.into()), "{made}");
     cluster.end().await;
 }
+
+/// `simpul cluster status --watch` in a terminal of its own.
+struct Screen {
+    child: std::process::Child,
+    shown: std::sync::mpsc::Receiver<Vec<u8>>,
+    all: String,
+}
+
+impl Screen {
+    fn open(node: &Node) -> Self {
+        let binary = env!("CARGO_BIN_EXE_simpul");
+        let watch = format!("{binary} cluster status --watch --as olga --role operator");
+        let mut child = std::process::Command::new("script")
+            .args(["-qefc", &watch, "/dev/null"])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("SHELL", "/bin/sh")
+            .env("HOME", node.dir())
+            .env("SIMPUL_DATA_DIR", node.dir())
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("script starts");
+        let mut stdout = child.stdout.take().expect("a pipe");
+        let (tell, shown) = std::sync::mpsc::sync_channel(1024);
+        std::thread::spawn(move || {
+            let mut part = [0; 4096];
+            while let Ok(length @ 1..) = stdout.read(&mut part) {
+                if tell.send(part[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, shown, all: String::new() }
+    }
+
+    /// Waits until it has shown this.
+    fn shows(&mut self, what: &str) {
+        let until = std::time::Instant::now() + LONG;
+        while !self.all.contains(what) {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            let part = self.shown.recv_timeout(left);
+            let part = part.unwrap_or_else(|_| panic!("never: {what}: {:?}", self.all));
+            self.all.push_str(&String::from_utf8_lossy(&part));
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_screen_is_drawn_in_place_and_tells_of_a_death_and_a_return() {
+    if std::process::Command::new("script").arg("--version").output().is_err() {
+        return crate::support::not_run("the watch screen: script is not installed");
+    }
+    let mut cluster = Cluster::start_on_a_file(3).await;
+    let mut screen = Screen::open(&cluster.nodes[0]);
+    screen.shows("simpul: 3 live, 32 partitions");
+    screen.shows("\u{1b}[32mall is well");
+    cluster.nodes[2].kill();
+    screen.shows("\u{1b}[1;31mn2 died and has not come back");
+    screen.shows("LAST CHANGES");
+    screen.shows("  n2 is dead");
+    cluster.nodes[2].restart();
+    screen.shows("  n2 started anew");
+    // In place: it is cleared once, then only written over.
+    assert_eq!(screen.all.matches("\u{1b}[2J").count(), 1, "{:?}", screen.all);
+    assert!(screen.all.matches("\u{1b}[H").count() >= 3);
+    drop(screen);
+    cluster.end().await;
+}

@@ -117,7 +117,7 @@ async fn a_payment_is_explained_from_its_charge_to_its_refund() {
     let done = Some("DONE");
     assert_eq!(kinds, [(Some("CHARGE"), done), (Some("REFUND"), done)]);
     let mut posted: Vec<_> = told["postings"].as_array().expect("a list").iter().collect();
-    assert_eq!(posted.len(), 8, "four movements, two sides each: {told}");
+    assert_eq!(posted.len(), 10, "five movements, two sides each: {told}");
     let sum: i64 = posted.iter().filter_map(|p| p["amount"]["minor_units"].as_i64()).sum();
     assert_eq!(sum, 0);
     posted.retain(|p| p["account"] == "user/toko@dev.simpul");

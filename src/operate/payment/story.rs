@@ -95,3 +95,6 @@ fn drive(record: &PaymentRecord, status: Option<OperationStatus>) -> &'static st
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,10 +9,26 @@ use crate::proto::cluster::v1::{Cluster, Node};
 /// How many are shown.
 const KEPT: usize = 8;
 
+/// One change.
+#[derive(Debug, PartialEq, Eq)]
+struct Change {
+    /// When, as hours, minutes and seconds.
+    at: String,
+    what: What,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    /// In words.
+    Said(String),
+    /// So many partitions, from an owner to another; they go a few a second.
+    Moved { from: String, to: String, count: u32 },
+}
+
 /// The newest changes, and the picture before.
 #[derive(Debug, Default)]
 pub(in crate::cli::cluster) struct Changes {
-    newest: VecDeque<String>,
+    newest: VecDeque<Change>,
     before: Option<Cluster>,
     /// Pictures in a row that were taken by the same read of the store.
     stale: u32,
@@ -28,7 +44,7 @@ impl Changes {
             let at = time(now.observed_at.as_ref());
             let at = at.get(11..19).unwrap_or("-").to_owned();
             for what in between(before, now) {
-                self.newest.push_front(format!("{at}  {what}"));
+                add(&mut self.newest, Change { at: at.clone(), what });
             }
             self.newest.truncate(KEPT);
         }
@@ -46,7 +62,12 @@ impl Changes {
 
     /// Newest first.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
-        self.newest.iter().cloned()
+        self.newest.iter().map(|Change { at, what }| match what {
+            What::Said(words) => format!("{at}  {words}"),
+            What::Moved { from, to, count } => {
+                format!("{at}  {count} partition(s) went from {from} to {to}")
+            }
+        })
     }
 
     /// For how many seconds the store was not read; pictures come once a second.
@@ -55,16 +76,34 @@ impl Changes {
     }
 }
 
-fn between(before: &Cluster, now: &Cluster) -> Vec<String> {
+/// A move goes on while nothing but moves came after it.
+fn add(newest: &mut VecDeque<Change>, change: Change) {
+    if let What::Moved { from, to, count: more } = &change.what {
+        let moves = newest.iter_mut().take_while(|it| matches!(it.what, What::Moved { .. }));
+        for same in moves {
+            if let What::Moved { from: was_from, to: was_to, count } = &mut same.what
+                && (&*was_from, &*was_to) == (from, to)
+            {
+                *count += more;
+                same.at = change.at;
+                return;
+            }
+        }
+    }
+    newest.push_front(change);
+}
+
+fn between(before: &Cluster, now: &Cluster) -> Vec<What> {
     let mut out = Vec::new();
     if before.answered_by != now.answered_by {
         out.push(format!("{} answers now", plain(&now.answered_by)));
     }
     nodes(before, now, &mut out);
-    partitions(before, now, &mut out);
     if before.answered_by == now.answered_by {
         links(before, now, &mut out);
     }
+    let mut out: Vec<What> = out.into_iter().map(What::Said).collect();
+    partitions(before, now, &mut out);
     out
 }
 
@@ -85,7 +124,7 @@ fn nodes(before: &Cluster, now: &Cluster, out: &mut Vec<String>) {
 }
 
 /// Moves drawn together by from and to.
-fn partitions(before: &Cluster, now: &Cluster, out: &mut Vec<String>) {
+fn partitions(before: &Cluster, now: &Cluster, out: &mut Vec<What>) {
     let old: BTreeMap<u32, &str> =
         before.partitions.iter().map(|row| (row.partition, row.owner.as_str())).collect();
     let mut moved: BTreeMap<(&str, &str), u32> = BTreeMap::new();
@@ -98,7 +137,7 @@ fn partitions(before: &Cluster, now: &Cluster, out: &mut Vec<String>) {
     }
     let name = |node: &str| if node.is_empty() { "nobody".to_owned() } else { plain(node) };
     for ((from, to), count) in moved {
-        out.push(format!("{count} partition(s) went from {} to {}", name(from), name(to)));
+        out.push(What::Moved { from: name(from), to: name(to), count });
     }
 }
 

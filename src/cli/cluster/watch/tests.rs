@@ -91,6 +91,20 @@ fn a_death_is_told_as_a_problem_and_as_a_change_until_it_is_mended() {
 }
 
 #[test]
+fn partitions_that_go_a_few_a_second_are_one_change() {
+    let mut changes = Changes::default();
+    let mut now = cluster(0);
+    changes.see(&now);
+    for (second, partition) in [(1, 1), (2, 2)] {
+        now.observed_at = Some(prost_types::Timestamp { seconds: second, nanos: 0 });
+        now.partitions[partition].owner = "a".into();
+        changes.see(&now);
+    }
+    let told: Vec<String> = changes.lines().collect();
+    assert_eq!(told, ["00:00:02  2 partition(s) went from b to a"]);
+}
+
+#[test]
 fn a_store_that_is_not_read_and_a_late_beat_are_problems() {
     let mut changes = Changes::default();
     for _ in 0..5 {
