@@ -153,10 +153,12 @@ fn is_unavailable(answer: &Result<Response<Body>, Status>) -> bool {
             response.headers().get("grpc-status").is_some_and(|code| code.as_bytes() == b"14")
         }
         // The transport's own words, never the node's: HTTP/2 that ends under a call,
-        // as with a GOAWAY that crosses it, is INTERNAL to tonic.
+        // as with a GOAWAY that crosses it, is INTERNAL to tonic, and a connection
+        // that closed before the call was written is CANCELLED. (A call whose time
+        // is over may be that too: the deadline forbids another try.)
         Err(status) => {
-            use tonic::Code::{Internal, Unavailable, Unknown};
-            matches!(status.code(), Unavailable | Unknown | Internal)
+            use tonic::Code::{Cancelled, Internal, Unavailable, Unknown};
+            matches!(status.code(), Unavailable | Unknown | Internal | Cancelled)
         }
     }
 }
@@ -206,7 +208,8 @@ mod tests {
         let broke = |status| is_unavailable(&Err(status));
         assert!(broke(Status::internal("h2 protocol error: http2 error")));
         assert!(broke(Status::unknown("transport error")));
-        assert!(!broke(Status::cancelled("given up")));
+        assert!(broke(Status::cancelled("operation was canceled")));
+        assert!(!broke(Status::deadline_exceeded("over")));
         let said = |code: &str| {
             let mut response = Response::new(Body::empty());
             response.headers_mut().insert("grpc-status", code.parse().expect("ASCII"));
