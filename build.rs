@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use prost_build::{Service, ServiceGenerator};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "simpul/auth/v1/auth.proto",
     "simpul/money/v1/money.proto",
     "simpul/identity/v1/identity.proto",
@@ -19,6 +19,7 @@ const FILES: [&str; 9] = [
     "simpul/sandbox/v1/sandbox.proto",
     "simpul/cluster/v1/link.proto",
     "simpul/cluster/v1/cluster.proto",
+    "simpul/operate/v1/operate.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -6,6 +6,7 @@
 //! with [`Published`] once that is durable.
 
 mod follower;
+pub mod inspect;
 mod job;
 mod log;
 pub mod metrics;

@@ -17,9 +17,11 @@ pub mod configuration;
 pub mod context;
 pub mod contexts;
 pub mod credentials;
+pub mod debug;
 pub mod doctor;
 pub mod env;
 pub mod exit;
+pub mod explain;
 pub mod failure;
 pub mod health;
 pub mod history;
@@ -83,6 +85,8 @@ enum Command {
     Config(config_command::ConfigCommand),
     Health(health::Health),
     Doctor(doctor::Doctor),
+    Explain(explain::Explain),
+    Debug(debug::Debug),
     Backup(backup::Backup),
     Restore(restore::Restore),
     Store(store::StoreCommand),
@@ -233,6 +237,8 @@ async fn dispatch(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Config(command) => command.run(env),
         Command::Health(command) => command.run(env).await,
         Command::Doctor(command) => command.run(env).await,
+        Command::Explain(command) => command.run(env).await,
+        Command::Debug(command) => command.run(env).await,
         Command::Backup(command) => command.run(env).await,
         Command::Restore(command) => command.run(env).await,
         Command::Store(command) => command.run(env).await,

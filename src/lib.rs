@@ -19,6 +19,7 @@ pub mod fault;
 pub mod id;
 pub mod money;
 pub mod node;
+pub mod operate;
 pub mod path;
 pub mod payment;
 pub mod principal;

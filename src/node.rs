@@ -15,6 +15,7 @@ mod member;
 mod mesh;
 mod services;
 mod signals;
+mod supervisor;
 mod tls;
 mod wiring;
 
@@ -27,7 +28,7 @@ use secrecy::ExposeSecret;
 
 use crate::chance;
 use crate::clock;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, Setting};
 use crate::drain;
 use crate::payment::provider::sandbox::Sandbox;
 use crate::readiness::Readiness;
@@ -41,6 +42,7 @@ use crate::telemetry::{self, Instance, Telemetry};
 use self::database::Database;
 use self::error::Refused;
 pub use self::error::StartError;
+use self::supervisor::Supervisor;
 
 /// How long the last spans have to leave when the node ends.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -53,6 +55,9 @@ pub struct Node;
 #[derive(Debug)]
 pub struct Bound {
     config: Config,
+    /// The effective configuration for operators, secrets masked.
+    settings: Vec<Setting>,
+    supervisor: Arc<Supervisor>,
     dir: Arc<DataDir>,
     /// This run of the node, a UUID; what it joins the cluster as.
     incarnation: String,
@@ -81,6 +86,7 @@ impl Node {
     /// Opens and loads everything and takes the addresses. To be called inside
     /// the runtime, once a process: the telemetry is the process's.
     pub async fn bind(loaded: Loaded) -> Result<Bound, StartError> {
+        let settings = loaded.effective();
         let Loaded { mut config, env, .. } = loaded;
         let dir = DataDir::open(&config.data_dir, config.node.id.as_deref())?;
         config.data_dir = dir.path().to_owned();
@@ -117,6 +123,8 @@ impl Node {
         database.watch_readiness(&readiness);
         Ok(Bound {
             config,
+            settings,
+            supervisor: Arc::new(Supervisor::of(&env)),
             dir: Arc::new(dir),
             incarnation,
             telemetry,
@@ -167,14 +175,15 @@ impl Bound {
     /// `shutdown.grace`; a second signal ends at once. It also ends, with an
     /// error, when a task without which it would only seem to live has panicked.
     pub async fn run(self) -> Result<(), StartError> {
-        let mut signals = signals::Signals::listen()?;
+        let mut signals = signals::Signals::listen(self.supervisor.is_there())?;
         let (stop, watch) = drain::channel();
         let (stop_mesh, watch_mesh) = drain::channel();
         let (stop_admin, watch_admin) = drain::channel();
         let watches = services::Watches { public: watch, mesh: watch_mesh, admin: watch_admin };
         let mut running = services::start(self, watches).await?;
+        let presence = running.presence();
         let failed = tokio::select! {
-            () = signals.first() => None,
+            () = presence.serve(&mut signals) => None,
             task = running.failed() => Some(task),
         };
         let end = async {

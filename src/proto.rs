@@ -30,6 +30,7 @@ contract!(chat);
 contract!(cluster);
 contract!(identity);
 contract!(money);
+contract!(operate);
 contract!(payment);
 contract!(sandbox);
 contract!(transaction);

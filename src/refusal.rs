@@ -109,6 +109,8 @@ reasons! {
     InsufficientBalance = "INSUFFICIENT_BALANCE", FailedPrecondition;
     /// There is no other live node that could take the work of the one to be drained.
     NoOtherNode = "NO_OTHER_NODE", FailedPrecondition;
+    /// What an operator asked for cannot be had in this process; the message says why.
+    ToolUnavailable = "TOOL_UNAVAILABLE", FailedPrecondition;
     /// The time that the caller gave is over.
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded;
     /// The caller has sent too many requests or frames; RetryInfo says when to go on.

@@ -158,11 +158,15 @@ impl Security {
                 () = drain.graceful() => return,
                 () = tokio::time::sleep(self.reload_interval) => {}
             }
-            let security = self.clone();
-            let polled = tokio::task::spawn_blocking(move || security.poll(security.clock.now()));
-            if polled.await.is_err() {
-                tracing::error!("the certificate files could not be looked at");
-            }
+            self.clone().look().await;
+        }
+    }
+
+    /// Looks at the files now. Returns when what changed is in force.
+    pub async fn look(self: Arc<Self>) {
+        let polled = tokio::task::spawn_blocking(move || self.poll(self.clock.now()));
+        if polled.await.is_err() {
+            tracing::error!("the certificate files could not be looked at");
         }
     }
 

@@ -26,12 +26,12 @@ use crate::refusal::{Reason, Refusal};
 pub use chat::ChatStore;
 pub use cluster::ClusterStore;
 pub use ledger::LedgerStore;
-pub use payment::PaymentStore;
+pub use payment::{PaymentStore, TrailStore};
 
 /// All areas together.
-pub trait Store: ChatStore + PaymentStore + LedgerStore {}
+pub trait Store: ChatStore + PaymentStore + LedgerStore + TrailStore {}
 
-impl<T: ChatStore + PaymentStore + LedgerStore> Store for T {}
+impl<T: ChatStore + PaymentStore + LedgerStore + TrailStore> Store for T {}
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, thiserror::Error)]

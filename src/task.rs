@@ -3,6 +3,8 @@
 //! `tokio::spawn` is banned elsewhere (clippy.toml): a bare task that panics is
 //! silent until somebody awaits it, and its log lines belong to nothing.
 
+pub mod tally;
+
 use std::future::Future;
 
 use tokio::task::{AbortHandle, JoinHandle};
@@ -19,7 +21,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let alarm = Alarm(name);
+    let (alarm, counted) = (Alarm(name), tally::Counted::begin(name));
     // A simulated process and what it spawns are one.
     #[cfg(feature = "fault")]
     let future = crate::fault::domain::within(crate::fault::domain::current(), future);
@@ -27,6 +29,7 @@ where
         async move {
             let output = future.await;
             std::mem::forget(alarm);
+            drop(counted);
             output
         }
         .instrument(tracing::info_span!(target: TARGET, parent: None, "task", name)),

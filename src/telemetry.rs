@@ -11,17 +11,20 @@
 pub mod context;
 mod exporter;
 pub mod latency;
+pub mod level;
 mod logs;
 mod methods;
 pub mod metrics;
 mod otel;
 pub mod ready;
+mod recent;
 pub mod red;
 pub mod trace;
 mod warnings;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -33,11 +36,13 @@ use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry as Spans};
+use tracing_subscriber::{Layer, Registry as Spans};
 
 use crate::config::schema::{LogFormat, Telemetry as Config};
 
 pub use context::{TraceContext, trace_id};
+pub use level::Levels;
+pub use recent::Recent;
 
 /// The name of what makes the spans.
 const SCOPE: &str = "simpul";
@@ -68,6 +73,8 @@ pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
     spans: Arc<exporter::SpanCounts>,
     propagates: bool,
+    levels: Levels,
+    recent: Recent,
 }
 
 /// Installs the pipeline for the whole process. Call it inside the runtime: the
@@ -106,8 +113,9 @@ where
         .rev()
         .find(|(name, value)| name == "RUST_LOG" && !value.is_empty())
         .map_or(config.log.as_str(), |(_, value)| value.as_str());
-    let filter = EnvFilter::try_new(directives).map_err(|_| TelemetryError::Filter)?;
-    let debugging = filter.max_level_hint().is_none_or(|level| level >= LevelFilter::DEBUG);
+    let (filter, debugging, levels) =
+        level::exchangeable(directives).ok_or(TelemetryError::Filter)?;
+    let debugging = move || debugging.load(Ordering::Acquire);
     let (settings, mut warnings) = otel::Settings::of(env);
     let spans = Arc::new(exporter::SpanCounts::default());
     let propagates = otel::propagates(env, &mut warnings);
@@ -118,14 +126,19 @@ where
         .with_writer(writer)
         .with_ansi(human && std::io::stderr().is_terminal())
         .event_format(logs::Lines { human })
-        .with_filter(filter.and(filter_fn(move |metadata| metadata.is_event() || debugging)));
+        .with_filter(filter.and(filter_fn({
+            let debugging = debugging.clone();
+            move |metadata| metadata.is_event() || debugging()
+        })));
+    let recent = Recent::default();
+    let warnings_kept = recent.clone().with_filter(LevelFilter::WARN);
     // A filter of the whole pipeline: one of a single layer would leave the
     // registry making spans that nobody reads.
     let exporting = provider.is_some();
     let wanted = filter_fn(move |metadata| {
-        metadata.is_event() || debugging || (exporting && exported(metadata))
+        metadata.is_event() || debugging() || (exporting && exported(metadata))
     });
-    let spans_and_lines = Spans::default().with(wanted).with(lines);
+    let spans_and_lines = Spans::default().with(wanted).with(lines).with(warnings_kept);
     // Not an optional layer: one that is absent would still want every span.
     let dispatch = match &provider {
         None => Dispatch::new(spans_and_lines),
@@ -141,7 +154,7 @@ where
             Dispatch::new(spans_and_lines.with(traces).with(warnings))
         }
     };
-    Ok((dispatch, Telemetry { provider, spans, propagates }, warnings))
+    Ok((dispatch, Telemetry { provider, spans, propagates, levels, recent }, warnings))
 }
 
 /// Our own spans, and our own warnings as their events: what the libraries
@@ -161,13 +174,24 @@ fn exported(metadata: &Metadata<'_>) -> bool {
 impl Telemetry {
     /// None: for tests that start nodes without a pipeline.
     pub fn none() -> Self {
-        Self { provider: None, spans: Arc::default(), propagates: true }
+        let (levels, recent) = (Levels::none(), Recent::default());
+        Self { provider: None, spans: Arc::default(), propagates: true, levels, recent }
     }
 
     /// How calls are traced.
     pub fn calls(&self) -> trace::Calls {
         let tracer = self.provider.as_ref().map(|provider| provider.tracer(SCOPE));
         trace::Calls { tracer, propagate: self.propagates }
+    }
+
+    /// What is logged, to be changed while the node runs.
+    pub fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// The newest warnings and errors.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Puts the exporter's counters into the registry.

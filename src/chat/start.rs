@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::inspect::Inspector;
 use super::metrics::ChatMetrics;
 use super::owner::{Committer, Owner, forget, refresh};
 use super::stream::{ChatRoute, Streams};
@@ -78,6 +79,11 @@ impl Chat {
     /// Brings proposals to the rooms' owner.
     pub fn router(&self) -> Arc<dyn Router> {
         Arc::new(self.owner.clone())
+    }
+
+    /// Looks at what is in memory.
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(self.owner.clone())
     }
 
     /// Reads memberships as they are committed.

@@ -1,6 +1,8 @@
 //! `simpul cert`: a certificate authority and certificates, for those who have
 //! none.
 
+mod cluster;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub struct Cert {
 enum Command {
     Init(Init),
     Issue(Issue),
+    Cluster(cluster::ClusterCerts),
 }
 
 /// Make an authority: ca.pem and ca-key.pem; nothing is overwritten
@@ -83,6 +86,7 @@ impl Cert {
                 show(env, &init.dir.join("ca.pem"), &init.dir.join("ca-key.pem"))
             }
             Command::Issue(wanted) => wanted.run(env),
+            Command::Cluster(wanted) => wanted.run(env),
         }
     }
 }

@@ -4,9 +4,9 @@ mod drain;
 mod local;
 mod status;
 mod view;
+mod watch;
 
 use clap::{Args, Subcommand};
-use tonic::{Code, Status};
 
 use super::env::Env;
 use super::exit::Exit;
@@ -44,9 +44,4 @@ impl ClusterCommand {
             Command::Local(command) => command.run(env).await,
         }
     }
-}
-
-/// Whether a node answers so that is alone: it has no such service.
-fn is_alone(status: &Status) -> bool {
-    status.code() == Code::Unimplemented
 }

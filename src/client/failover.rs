@@ -26,7 +26,7 @@ use crate::backoff::full_jitter;
 
 /// Unary methods that do nothing the second time: they read, or a key in them
 /// is remembered by the node.
-const AGAIN: [&str; 15] = [
+const AGAIN: [&str; 17] = [
     "/simpul.chat.v1.ChatService/SendMessage",
     "/simpul.chat.v1.ChatService/GetRoom",
     "/simpul.chat.v1.ChatService/ListRooms",
@@ -34,6 +34,8 @@ const AGAIN: [&str; 15] = [
     "/simpul.cluster.v1.ClusterService/GetCluster",
     "/simpul.cluster.v1.ClusterService/DrainNode",
     "/simpul.identity.v1.IdentityService/WhoAmI",
+    "/simpul.operate.v1.OperatorService/ExplainMessage",
+    "/simpul.operate.v1.OperatorService/ExplainPayment",
     "/simpul.payment.v1.PaymentService/ProcessPayment",
     "/simpul.payment.v1.PaymentService/GetPayment",
     "/simpul.payment.v1.PaymentService/ListPayments",
@@ -150,8 +152,11 @@ fn is_unavailable(answer: &Result<Response<Body>, Status>) -> bool {
         Ok(response) => {
             response.headers().get("grpc-status").is_some_and(|code| code.as_bytes() == b"14")
         }
+        // The transport's own words, never the node's: HTTP/2 that ends under a call,
+        // as with a GOAWAY that crosses it, is INTERNAL to tonic.
         Err(status) => {
-            matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown)
+            use tonic::Code::{Internal, Unavailable, Unknown};
+            matches!(status.code(), Unavailable | Unknown | Internal)
         }
     }
 }
@@ -194,6 +199,20 @@ mod tests {
         for path in AGAIN {
             assert!(unary.iter().any(|there| there == path), "{path}");
         }
+    }
+
+    #[test]
+    fn what_the_transport_says_is_not_what_a_node_says() {
+        let broke = |status| is_unavailable(&Err(status));
+        assert!(broke(Status::internal("h2 protocol error: http2 error")));
+        assert!(broke(Status::unknown("transport error")));
+        assert!(!broke(Status::cancelled("given up")));
+        let said = |code: &str| {
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert("grpc-status", code.parse().expect("ASCII"));
+            is_unavailable(&Ok(response))
+        };
+        assert!(said("14") && !said("13"));
     }
 
     #[test]

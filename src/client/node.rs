@@ -15,6 +15,7 @@ use super::servers::Servers;
 use crate::proto::chat::v1::chat_service_client::ChatServiceClient;
 use crate::proto::cluster::v1::cluster_service_client::ClusterServiceClient;
 use crate::proto::identity::v1::identity_service_client::IdentityServiceClient;
+use crate::proto::operate::v1::operator_service_client::OperatorServiceClient;
 use crate::proto::payment::v1::payment_service_client::PaymentServiceClient;
 use crate::proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use crate::proto::transaction::v1::transaction_service_client::TransactionServiceClient;
@@ -103,6 +104,11 @@ impl Client {
     /// The cluster, for operators.
     pub fn cluster(&self) -> ClusterServiceClient<Proven> {
         ClusterServiceClient::new(self.proven())
+    }
+
+    /// What operators ask.
+    pub fn operator(&self) -> OperatorServiceClient<Proven> {
+        OperatorServiceClient::new(self.proven())
     }
 
     /// The sandbox's side of a payment.

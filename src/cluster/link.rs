@@ -21,7 +21,11 @@
 //! are followed anew.
 //!
 //! *Which connection.* Partitions are spread over the connections to a node by
-//! number, so everything of one partition is in order.
+//! number, so everything of one partition is in order. While the connection of a
+//! partition is down, the next one that stands carries it. Going there, and
+//! back, breaks the chain as an end of the link does: the rooms are unlinked and
+//! followed anew over the other connection, and jobs go over one connection at a
+//! time: the next is used when what is under way has been answered or was lost.
 //!
 //! Nothing here decides who owns what or who lives: it tells ([`Events`]) and is
 //! told ([`Links::peers_are`], [`Links::directory`], [`Links::own`]).
@@ -43,15 +47,13 @@ mod peers;
 mod relay;
 mod release;
 mod serve;
-mod status;
+mod shared;
 mod verdict;
 mod wire;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 pub use self::events::{Events, LinkEvent};
@@ -59,15 +61,13 @@ pub use self::hello::Identity;
 pub use self::http::{CONNECTION_WINDOW, KEEPALIVE, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW};
 pub use self::metrics::LinkMetrics;
 pub use self::serve::{Answering, LinkRoute, serve};
-pub use self::status::LinkStatus;
 
 pub(super) use self::asking::Outgoing;
-use self::interest::Interest;
-use self::peer::Peer;
 use self::peers::{draining, position};
+pub(super) use self::shared::Shared;
 use self::wire::Encoded;
-use super::directory::Directory;
-use super::router::{Router, letters};
+use super::driver::LinkState;
+use super::router::letters;
 use crate::chat::Partitions;
 use crate::chat::peers::Position;
 use crate::config::schema;
@@ -84,9 +84,6 @@ pub const PROTOCOL: u32 = 1;
 /// The largest message that is taken from another node, bytes: a commit of very
 /// many large entries.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
-
-/// Nodes whose refusals are remembered.
-const REFUSALS: usize = 256;
 
 /// Who wants to know of accounts and payments that changed on other nodes.
 pub trait OnTouched: Send + Sync + std::fmt::Debug {
@@ -120,75 +117,10 @@ pub struct Links {
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-/// What everything about links shares.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) me: Identity,
-    /// This run of the node: another than `me`'s once that was declared dead.
-    incarnation: Mutex<Arc<str>>,
-    pub(super) connections: u16,
-    pub(super) backlog: usize,
-    pub(super) network: Arc<dyn Network>,
-    pub(super) store: Arc<dyn ClusterStore>,
-    touched: Arc<dyn OnTouched>,
-    pub(super) metrics: LinkMetrics,
-    pub(super) directory: Directory,
-    pub(super) router: Router,
-    pub(super) events: Events,
-    interest: Interest,
-    /// What chat is told; set when links start.
-    partitions: OnceLock<Arc<dyn Partitions>>,
-    /// The other nodes, by id.
-    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
-    /// Raised whenever the peers change.
-    membership: watch::Sender<u64>,
-    /// Links that others opened, by node and connection.
-    incoming: Mutex<BTreeMap<(String, u32), Arc<incoming::Incoming>>>,
-    /// The newest refusal of each node that was refused, so that the log says it
-    /// once.
-    refusals: Mutex<BTreeMap<String, hello::HelloRefused>>,
-    /// Publishes sent on for others.
-    relays: relay::Relays,
-    /// Of the database that this node writes to.
-    timeline: AtomicU64,
-    /// The newest seen anywhere.
-    newest: AtomicU64,
-    /// Names links, over the node's whole life.
-    generation: AtomicU64,
-    draining: std::sync::atomic::AtomicBool,
-}
-
 impl Links {
     /// Nothing is dialed and nobody is answered before [`Links::start`].
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { identity, timeline, config, network, store, touched, metrics } = parts;
-        let directory = Directory::new(&identity.node_id, identity.partitions);
-        let router = Router::new(config.backlog_bytes, metrics.clone());
-        let shared = Shared {
-            incarnation: Mutex::new(identity.incarnation.clone()),
-            me: identity,
-            connections: u16::from(config.connections.max(1)),
-            backlog: config.backlog_bytes,
-            network,
-            store,
-            touched,
-            metrics,
-            directory,
-            router,
-            events: Events::default(),
-            interest: Interest::default(),
-            partitions: OnceLock::new(),
-            peers: Mutex::default(),
-            membership: watch::channel(0).0,
-            incoming: Mutex::default(),
-            refusals: Mutex::default(),
-            relays: relay::Relays::default(),
-            timeline: AtomicU64::new(timeline),
-            newest: AtomicU64::new(timeline),
-            generation: AtomicU64::new(1),
-            draining: false.into(),
-        };
-        Arc::new(Self { shared: Arc::new(shared), tasks: Mutex::default() })
+        Arc::new(Self { shared: Arc::new(Shared::new(parts)), tasks: Mutex::default() })
     }
 
     /// Begins to answer, to dial and to route. To be called once, with what chat
@@ -304,8 +236,13 @@ impl Links {
     }
 
     /// Every other node and how its links are, by node.
-    pub fn status(&self) -> Vec<LinkStatus> {
+    pub fn status(&self) -> Vec<LinkState> {
         self.shared.peers().values().map(|peer| peer.status()).collect()
+    }
+
+    /// The nodes to which this one sends what is appended to a room, in order.
+    pub fn followers(&self, room: &crate::store::chat::RoomId) -> Vec<String> {
+        self.shared.interest.nodes(room)
     }
 }
 
@@ -321,90 +258,6 @@ impl Drop for Links {
 async fn end(shared: Arc<Shared>, mut drain: drain::Watch) {
     drain.forced().await;
     shared.end();
-}
-
-impl Shared {
-    pub(super) fn peers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Peer>>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn incoming(&self) -> MutexGuard<'_, BTreeMap<(String, u32), Arc<incoming::Incoming>>> {
-        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// This run of the node.
-    pub(super) fn incarnation(&self) -> Arc<str> {
-        self.incarnation.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What this node says first on a link.
-    fn hello(&self, connection: u32) -> pb::Hello {
-        let incarnation = self.incarnation().to_string();
-        pb::Hello { incarnation, ..self.me.hello(self.own_timeline(), connection) }
-    }
-
-    /// What chat is; `None` before the links were started.
-    pub(super) fn partitions(&self) -> Option<&Arc<dyn Partitions>> {
-        self.partitions.get()
-    }
-
-    fn next_generation(&self) -> u64 {
-        self.generation.fetch_add(1, Relaxed)
-    }
-
-    /// Names one try to have a job ordered elsewhere.
-    pub(super) fn next_attempt(&self) -> u64 {
-        self.next_generation()
-    }
-
-    /// The timeline of the database that this node writes to.
-    fn own_timeline(&self) -> u64 {
-        self.timeline.load(Relaxed)
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
-    }
-
-    /// Whether every other node has a link to this one.
-    pub(super) fn is_linked_by_all(&self) -> bool {
-        let incoming = self.incoming();
-        self.peers().keys().all(|node| incoming.keys().any(|(linked, _)| linked == node))
-    }
-
-    /// The newest timeline of the database that was seen anywhere.
-    fn newest_timeline(&self) -> u64 {
-        self.newest.load(Relaxed)
-    }
-
-    /// Another node's Hello was good.
-    fn saw_timeline(&self, timeline: u64) {
-        if self.newest.fetch_max(timeline, Relaxed) < timeline {
-            self.events.tell(LinkEvent::Timeline { timeline });
-        }
-    }
-
-    /// Whether this is not what the node was refused for before.
-    fn first_refusal(&self, node: &str, refused: &hello::HelloRefused) -> bool {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        if refusals.len() >= REFUSALS && !refusals.contains_key(node) {
-            refusals.clear();
-        }
-        refusals.insert(node.to_owned(), refused.clone()).as_ref() != Some(refused)
-    }
-
-    fn tell_all(&self, frame: &Encoded) {
-        for peer in self.peers().values() {
-            if let Some(link) = peer.any_link() {
-                link.outbox().push(frame.clone());
-            }
-        }
-    }
-
-    fn end(&self) {
-        self.peers().values().for_each(|peer| peer.stop());
-        self.incoming().values().for_each(|link| link.outbox().close());
-    }
 }
 
 #[cfg(test)]

@@ -40,8 +40,7 @@ impl Database {
         let file = match location::of(settings.url.expose_secret(), data_dir)? {
             Location::Postgres => {
                 let node = config.node.id.as_deref().unwrap_or_default();
-                let settings = PgSettings::of(settings, node, incarnation);
-                let store = PgStore::open(settings).await?;
+                let store = PgStore::open(PgSettings::of(settings, node, incarnation)).await?;
                 operation::show_health(registry, store.health());
                 return Ok(Self::Postgres(store.counted(operations)));
             }

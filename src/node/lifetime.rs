@@ -1,5 +1,6 @@
 //! A serving node, and how it ends.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -8,10 +9,13 @@ use tokio::time::{Instant, timeout};
 use super::FLUSH;
 use super::database::Database;
 use super::member::Member;
+use super::signals::Signals;
+use super::supervisor::Supervisor;
 use crate::chat::Chat;
 use crate::drain::Drain;
 use crate::readiness::Guard;
 use crate::security::Security;
+use crate::security::mesh::Mesh;
 use crate::store::datadir::DataDir;
 use crate::telemetry::Telemetry;
 use crate::{config::schema, payment::provider::sandbox::Sandbox, readiness::Readiness};
@@ -30,6 +34,36 @@ pub(super) struct Running {
     pub(super) telemetry: Telemetry,
     pub(super) dir: Arc<DataDir>,
     pub(super) serving: JoinHandle<()>,
+    pub(super) mesh: Option<Arc<Mesh>>,
+    pub(super) supervisor: Arc<Supervisor>,
+    pub(super) public: SocketAddr,
+}
+
+/// What a serving node says, and what it does on a word from outside.
+#[derive(Debug)]
+pub(super) struct Presence {
+    supervisor: Arc<Supervisor>,
+    security: Arc<Security>,
+    mesh: Option<Arc<Mesh>>,
+    public: SocketAddr,
+}
+
+impl Presence {
+    /// Until a signal asks for an end. SIGHUP has the files of certificates,
+    /// keys and bundles looked at now, not when their interval is over.
+    pub(super) async fn serve(&self, signals: &mut Signals) {
+        let serves = format!("serving on {}", self.public);
+        self.supervisor.ready(&serves);
+        while !signals.first().await {
+            self.supervisor.reloading();
+            self.security.clone().look().await;
+            if let Some(mesh) = &self.mesh {
+                mesh.clone().look().await;
+            }
+            tracing::info!("SIGHUP: the files of certificates and keys were looked at");
+            self.supervisor.ready(&serves);
+        }
+    }
 }
 
 /// How long the sandbox's books and the audit log have for what they hold.
@@ -39,6 +73,16 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 const FORCED: Duration = Duration::from_millis(500);
 
 impl Running {
+    /// What the node shows of itself while it serves.
+    pub(super) fn presence(&self) -> Presence {
+        Presence {
+            supervisor: self.supervisor.clone(),
+            security: self.security.clone(),
+            mesh: self.mesh.clone(),
+            public: self.public,
+        }
+    }
+
     /// Waits until a task has ended without which the node would only seem to
     /// live, and names it. Cancel safe.
     pub(super) async fn failed(&mut self) -> &'static str {
@@ -66,6 +110,8 @@ impl Running {
     /// calls, the cluster, the store, what was observed, the admin listener.
     pub(super) async fn end(self, public: Drain, mesh: Drain, admin: Drain) {
         let draining: Guard = self.readiness.hold("draining");
+        self.supervisor
+            .stopping(self.shutdown.delay + self.shutdown.grace + LAST_WRITES * 3 + FLUSH);
         if let Err(error) = self.dir.remove_node_file() {
             tracing::warn!(%error, "node.json stays");
         }

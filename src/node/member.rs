@@ -46,7 +46,7 @@ pub(super) struct Member {
     partitions: Arc<dyn Partitions>,
     driver: JoinHandle<()>,
     /// Dropping them ends them.
-    _links: Arc<Links>,
+    links: Arc<Links>,
 }
 
 /// What the node says of itself.
@@ -154,7 +154,7 @@ impl Joining {
             not_ready_while_draining(handle.clone(), bound.readiness.clone()),
         );
         let driver = task::spawn("cluster driver", driver.run());
-        Ok((Member { handle, partitions, driver, _links: links }, Arc::new(view)))
+        Ok((Member { handle, partitions, driver, links }, Arc::new(view)))
     }
 }
 
@@ -185,6 +185,11 @@ async fn not_ready_while_draining(handle: Handle, readiness: Readiness) {
 }
 
 impl Member {
+    /// The links to the other nodes.
+    pub(super) fn links(&self) -> Arc<Links> {
+        self.links.clone()
+    }
+
     /// Hands the partitions over, for so long at most, and tells sessions where
     /// they may go.
     pub(super) async fn hand_over(&self, within: Duration) {

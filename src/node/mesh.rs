@@ -53,14 +53,7 @@ impl Mesh for Linked {
     }
 
     fn links(&self) -> Vec<LinkState> {
-        let state = |status: crate::cluster::link::LinkStatus| LinkState {
-            node: status.node_id,
-            connections: status.connections,
-            round_trip: status.round_trip,
-            backlog_bytes: status.backlog_bytes,
-            problem: status.problem,
-        };
-        self.links.status().into_iter().map(state).collect()
+        self.links.status()
     }
 }
 

@@ -1,14 +1,15 @@
 //! Starts the services and puts the layers around them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::Extensions;
+use prometheus_client::registry::Registry;
 use tower::Layer;
 
 use super::lifetime::Running;
 use super::member::{self, Joining, Member};
 use super::tls::Tls;
-use super::wiring::{Frames, Histories, Rooms};
+use super::wiring::{Frames, Histories, Interest, Rooms};
 use super::{Bound, StartError, links};
 use crate::chat::metrics::ChatMetrics;
 use crate::chat::service::{ApiLimits, ChatApi};
@@ -17,9 +18,10 @@ use crate::cluster::driver::ClusterMetrics;
 use crate::cluster::service::{ClusterApi, ClusterView};
 use crate::config::schema::Traffic;
 use crate::drain::Watch;
+use crate::operate::{self as operators, OperatorApi};
 use crate::payment::{self, PaymentMetrics, Payments};
 use crate::principal::Principal;
-use crate::proto::{chat, cluster, identity, payment as payments, sandbox, transaction};
+use crate::proto::{chat, cluster, identity, operate, payment as payments, sandbox, transaction};
 use crate::security::authenticate::Authenticated;
 use crate::security::identity::IdentityService;
 use crate::server::accept::{self, Limits};
@@ -34,10 +36,11 @@ use crate::transaction::{Touched, Transactions};
 use crate::{clock, task, telemetry};
 
 /// Our services on the public listener.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     chat::v1::chat_service_server::SERVICE_NAME,
     cluster::v1::cluster_service_server::SERVICE_NAME,
     identity::v1::identity_service_server::SERVICE_NAME,
+    operate::v1::operator_service_server::SERVICE_NAME,
     payments::v1::payment_service_server::SERVICE_NAME,
     sandbox::v1::sandbox_service_server::SERVICE_NAME,
     transaction::v1::transaction_service_server::SERVICE_NAME,
@@ -50,6 +53,8 @@ struct Services {
     transactions: Transactions,
     cluster: Arc<dyn ClusterView>,
     member: Option<Member>,
+    /// Set once every metric is registered.
+    shown: Arc<OnceLock<Arc<Registry>>>,
 }
 
 /// What tells each listener that it stops.
@@ -84,12 +89,18 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
         readiness,
         public,
         admin,
-        mesh: _,
+        mesh,
+        supervisor,
         incarnation: _,
+        settings: _,
     } = bound;
     let (public_address, admin_address) = (public.address(), admin.address());
     let health = health::server(readiness.clone(), drain.clone(), &OURS);
-    let shown = Admin { metrics: Arc::new(registry), readiness: readiness.clone(), health };
+    let registry = Arc::new(registry);
+    // Empty until now: nobody else sets it.
+    let _ = services.shown.set(registry.clone());
+    let shown = Admin { metrics: registry, readiness: readiness.clone(), health };
+    supervisor.watch(admin_address, drain_admin.clone());
     task::spawn("admin listener", admin::serve(admin, shown, drain_admin));
 
     let authorize = tower::layer::layer_fn(|routes| {
@@ -120,6 +131,9 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
         telemetry,
         dir,
         serving,
+        mesh: mesh.map(|mesh| mesh.security),
+        supervisor,
+        public: public_address,
     })
 }
 
@@ -182,7 +196,7 @@ async fn start_services(
             (Some(member), view)
         }
     };
-    Ok(Services { chat, payments, transactions, cluster, member })
+    Ok(Services { chat, payments, transactions, cluster, member, shown: Arc::default() })
 }
 
 fn routes(bound: &Bound, services: &Services, drain: &Watch) -> Result<Routes, StartError> {
@@ -204,11 +218,35 @@ fn routes(bound: &Bound, services: &Services, drain: &Watch) -> Result<Routes, S
         .service(sandboxed.max_decoding_message_size(max))
         .service(transactions.clone().service().max_decoding_message_size(max))
         .service(ClusterApi::new(cluster.clone(), drain.clone()).service())
+        .service(OperatorApi::new(operator_parts(bound, services, drain)).service())
         .service(IdentityService::new(dir.node_id()).service().max_decoding_message_size(max))
         .service(health::server(readiness.clone(), drain.clone(), &OURS))
         .service(reflection::v1(&OURS).map_err(contracts)?)
         .service(reflection::v1alpha(&OURS).map_err(contracts)?)
         .build())
+}
+
+/// What operators are answered from.
+fn operator_parts(bound: &Bound, services: &Services, drain: &Watch) -> operators::Parts {
+    let Bound { config, dir, telemetry, security, database, readiness, settings, .. } = bound;
+    let links = services.member.as_ref().map(Member::links);
+    operators::Parts {
+        node_id: dir.node_id().to_owned(),
+        store: database.store(),
+        chat: services.chat.inspector(),
+        cluster: services.cluster.clone(),
+        followers: links.map(|links| Arc::new(Interest(links)) as Arc<dyn operators::Followers>),
+        accounts: security.accounts(),
+        message_ids_kept: config.chat.client_message_id_kept,
+        levels: telemetry.levels().clone(),
+        recent: telemetry.recent().clone(),
+        settings: settings.clone(),
+        metrics: services.shown.clone(),
+        readiness: readiness.clone(),
+        schema: database.newest_schema(),
+        started_at: clock::Clock::now(&clock::System),
+        drain: drain.clone(),
+    }
 }
 
 /// The proven principal that authentication left for the layers inside of it.

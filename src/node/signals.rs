@@ -1,4 +1,4 @@
-//! The signals that end a node.
+//! The signals that end a node, and the one that has it look at its files.
 
 use std::io;
 
@@ -9,31 +9,43 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Only under a supervisor: else it means that the terminal is gone, and ends
+    /// the process.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    pub(super) fn listen() -> io::Result<Self> {
+    pub(super) fn listen(supervised: bool) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: supervised.then(|| signal(SignalKind::hangup())).transpose()?,
         })
     }
 
-    /// Waits for the one that asks for an end.
-    pub(super) async fn first(&mut self) {
-        let name = self.next().await;
+    /// Waits for the one that asks for an end (true), or for files to be looked
+    /// at (false). Cancel safe.
+    pub(super) async fn first(&mut self) -> bool {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            () = hangup => return false,
+        };
         tracing::info!(signal = name, "ending: readiness goes down, sessions are told");
+        true
     }
 
     /// Waits for the one that does not want to wait.
     pub(super) async fn second(&mut self) {
-        self.next().await;
-    }
-
-    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -9,10 +9,12 @@ use uuid::Uuid;
 
 use crate::chat::{self, FrameLimit, RoomsView, Router};
 use crate::cluster::link::Links;
+use crate::operate::Followers;
 use crate::payment::{Membership, Notifier, ReceiptData, ReceiptPoster};
 use crate::principal::Principal;
 use crate::proto::chat::v1 as pb;
 use crate::refusal::Refusal;
+use crate::store::chat::RoomId;
 use crate::store::ledger::AccountName;
 use crate::traffic::rate::FrameLimits;
 use crate::transaction::Touched;
@@ -68,6 +70,16 @@ impl Notifier for Histories {
                 accounts.iter().map(|account| account.as_str().to_owned()).collect();
             links.touched(&names, &[payment.as_bytes().to_vec()]);
         }
+    }
+}
+
+/// Operators ask who follows a room.
+#[derive(Debug)]
+pub(super) struct Interest(pub(super) Arc<Links>);
+
+impl Followers for Interest {
+    fn followers(&self, room: &RoomId) -> Vec<String> {
+        self.0.followers(room)
     }
 }
 

@@ -209,11 +209,15 @@ impl Mesh {
                 () = drain.graceful() => return,
                 () = tokio::time::sleep(self.interval) => {}
             }
-            let mesh = self.clone();
-            let polled = tokio::task::spawn_blocking(move || mesh.poll(mesh.clock.now()));
-            if polled.await.is_err() {
-                tracing::error!("the mesh's certificate files could not be looked at");
-            }
+            self.clone().look().await;
+        }
+    }
+
+    /// Looks at the files now. Returns when what changed is in force.
+    pub async fn look(self: Arc<Self>) {
+        let polled = tokio::task::spawn_blocking(move || self.poll(self.clock.now()));
+        if polled.await.is_err() {
+            tracing::error!("the mesh's certificate files could not be looked at");
         }
     }
 

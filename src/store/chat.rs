@@ -143,6 +143,9 @@ pub enum Appended {
     /// The partition's epoch is not the appender's: nothing of this part was
     /// kept.
     Fenced,
+    /// A key is taken, of this part or of one that was written with it: nothing
+    /// of this part was kept.
+    KeyTaken,
 }
 
 impl Appended {
@@ -243,11 +246,11 @@ pub trait ChatStore: Send + Sync + std::fmt::Debug {
     /// Every partition's row, by partition.
     async fn partition_states(&self) -> Result<Vec<PartitionState>, StoreError>;
 
-    /// Appends in one transaction, fenced partition by partition; the answers
-    /// are in the order of `parts`. A part is kept whole or not at all; a
-    /// seq that is taken, or not the one after the head, is
-    /// [`StoreError::Corrupt`] for the whole call: the appender's view is wrong.
-    /// A key that is taken is [`StoreError::Conflict`] for the whole call.
+    /// Appends, in one transaction or several, fenced partition by partition;
+    /// the answers are in the order of `parts`. A part is kept whole or not at
+    /// all, whatever becomes of the others. An error says nothing of any part:
+    /// each may have been kept. A seq that is taken, or not the one after the
+    /// head, is [`StoreError::Corrupt`]: the appender's view is wrong.
     async fn append(&self, parts: Vec<PartitionAppend>) -> Result<Vec<Appended>, StoreError>;
 
     /// Deletes a room, fenced like an append: from then on it is nobody's and

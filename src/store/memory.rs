@@ -93,6 +93,14 @@ impl Database {
         MemoryStore { shared: self.0.clone(), conditions: Arc::default(), stale: Arc::default() }
     }
 
+    /// One that commits the parts of an append one by one, side by side, as one
+    /// does that is distributed by partition.
+    pub fn distributed() -> Self {
+        let database = Self::new();
+        database.0.lock().apart = true;
+        database
+    }
+
     /// Every entry of every room that is not deleted, in order: for a judge, who
     /// looks at the truth and not through a client.
     pub fn log(&self) -> Vec<super::chat::Entry> {

@@ -5,6 +5,7 @@
 //! compare-and-set, or not at all.
 
 pub(in crate::store) mod sealed;
+mod trail;
 mod words;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use super::ledger::{AccountName, Transfer};
 use crate::money::{Currency, Money};
 use crate::principal::Principal;
 
+pub use trail::{Trail, TrailStore, WaitingRow};
 pub use words::{CaptureMode, Method, OperationKind, OperationStatus, Status, Task};
 
 /// Why something failed.

@@ -98,7 +98,7 @@ where
 }
 
 /// Takes an event's fields into a JSON object.
-struct Fields<'a>(&'a mut Map<String, Value>);
+pub(super) struct Fields<'a>(pub(super) &'a mut Map<String, Value>);
 
 impl Fields<'_> {
     fn put(&mut self, field: &Field, value: impl Into<Value>) {

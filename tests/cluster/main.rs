@@ -2,6 +2,7 @@
 //! TLS between them, free ports.
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+mod balanced;
 mod cluster;
 #[allow(dead_code)] // Shared with tests/node, which uses all of it.
 #[path = "../node/collector.rs"]
@@ -12,6 +13,7 @@ mod frozen;
 mod jaeger;
 mod local;
 mod metrics;
+mod operate;
 mod payments;
 mod pki;
 mod refusals;

@@ -12,7 +12,9 @@ use simpul::store::chat::{
     RoomId, RoomRole,
 };
 
+mod keys;
 mod rooms;
+pub(crate) use keys::*;
 pub(crate) use rooms::*;
 
 pub(crate) type Chat = Arc<dyn ChatStore>;
@@ -152,9 +154,7 @@ pub(crate) async fn a_seq_that_does_not_follow_is_refused_whole<S: ChatStore + '
         vec![text("nowhere", 1, "x")],
     ];
     for entries in wrong {
-        // The part before it, which fits, is not kept either.
-        let parts = vec![part(1, vec![text("other", 2, "o")]), part(0, entries.clone())];
-        let refused = store.append(parts).await.unwrap_err();
+        let refused = store.append(vec![part(0, entries.clone())]).await.unwrap_err();
         assert!(matches!(refused, StoreError::Corrupt(_)), "{refused}: {entries:?}");
     }
     assert_eq!(commit_nos(&store).await, before);
@@ -207,78 +207,6 @@ pub(crate) async fn a_fenced_part_is_not_kept_while_others_are<S: ChatStore + 's
     store.take_partitions("n1", PARTITIONS).await.unwrap();
     let answers = store.append(vec![part(1, vec![text("b", 3, "n")])]).await.unwrap();
     assert_eq!(answers, [Appended::Fenced]);
-}
-
-pub(crate) async fn keys_are_found_in_the_order_asked<S: ChatStore + 'static>(
-    open: impl AsyncFn() -> Arc<S>,
-) {
-    let store: Chat = open().await;
-    taken(&store).await;
-    let texts = (2..=120).map(|seq| text("lobby", seq, &format!("m{seq}")));
-    append(&store, 0, std::iter::once(create("lobby")).chain(texts).collect()).await;
-    append(&store, 0, vec![create("other"), text("other", 2, "m5")]).await;
-    assert!(store.keys(0, vec![]).await.unwrap().is_empty());
-    // Backwards, every third unknown, more than any batch.
-    let asked: Vec<u64> = (2..=120).rev().collect();
-    let id = |seq: &u64| if seq.is_multiple_of(3) { format!("x{seq}") } else { format!("m{seq}") };
-    let names = asked.iter().map(|seq| name("lobby", "alice", &id(seq))).collect();
-    let found = store.keys(0, names).await.unwrap();
-    assert_eq!(found.len(), asked.len());
-    for (seq, record) in asked.iter().zip(found) {
-        assert_eq!(record.map(|record| record.seq), (!seq.is_multiple_of(3)).then_some(*seq));
-        if let Some(record) = record {
-            assert_eq!(record.committed_at, 1_000 + i64::try_from(*seq).unwrap());
-            assert_eq!((record.digest, record.redactions), ([7; 32], 2));
-        }
-    }
-    let twice = name("lobby", "alice", "m5");
-    let names =
-        vec![twice.clone(), name("other", "alice", "m5"), name("lobby", "bob", "m5"), twice];
-    let found = store.keys(0, names.clone()).await.unwrap();
-    let found: Vec<_> = found.iter().map(|record| record.map(|record| record.seq)).collect();
-    assert_eq!(found, [Some(5), Some(2), None, Some(5)]);
-    assert_eq!(store.keys(1, names).await.unwrap(), [None; 4]);
-}
-
-pub(crate) async fn a_taken_key_fails_the_call<S: ChatStore + 'static>(
-    open: impl AsyncFn() -> Arc<S>,
-) {
-    let store: Chat = open().await;
-    taken(&store).await;
-    append(&store, 0, vec![create("lobby"), text("lobby", 2, "m")]).await;
-    let again = vec![text("lobby", 3, "m")];
-    let in_one = vec![text("lobby", 3, "n"), text("lobby", 4, "n")];
-    for entries in [again, in_one] {
-        let refused = store.append(vec![part(0, entries)]).await.unwrap_err();
-        assert!(matches!(refused, StoreError::Conflict(_)), "{refused}");
-        assert_eq!(seqs(&store, 0, "lobby").await, [1, 2]);
-        assert_eq!(head(&store, 0, "lobby").await, 2);
-    }
-    // Another sender's name, and entries without one, are apart.
-    let mut bobs = text("lobby", 3, "m");
-    bobs.entry.sender = who("bob");
-    append(&store, 0, vec![bobs, text("lobby", 4, ""), text("lobby", 5, "")]).await;
-    assert_eq!(head(&store, 0, "lobby").await, 5);
-}
-
-pub(crate) async fn keys_are_forgotten_by_age<S: ChatStore + 'static>(
-    open: impl AsyncFn() -> Arc<S>,
-) {
-    let store: Chat = open().await;
-    taken(&store).await;
-    let texts = (2..=9).map(|seq| text("lobby", seq, &format!("m{seq}")));
-    append(&store, 0, std::iter::once(create("lobby")).chain(texts).collect()).await;
-    assert_eq!(store.forget_keys(1_002, 10).await.unwrap(), 0);
-    assert_eq!(store.forget_keys(1_006, 3).await.unwrap(), 3);
-    assert_eq!(store.forget_keys(1_006, 3).await.unwrap(), 1);
-    assert_eq!(store.forget_keys(1_006, 3).await.unwrap(), 0);
-    let names = (2..=9).map(|seq| name("lobby", "alice", &format!("m{seq}"))).collect();
-    let left = store.keys(0, names).await.unwrap();
-    assert_eq!(left.iter().flatten().map(|r| r.seq).collect::<Vec<_>>(), [6, 7, 8, 9]);
-    // The entries stay, and a forgotten name can be given again.
-    assert_eq!(head(&store, 0, "lobby").await, 9);
-    append(&store, 0, vec![text("lobby", 10, "m2")]).await;
-    assert_eq!(seqs(&store, 0, "lobby").await.len(), 10);
 }
 
 pub(crate) async fn pages_are_bounded_by_entries_and_bytes<S: ChatStore + 'static>(

@@ -69,6 +69,21 @@ impl Memory {
     }
 }
 
+/// The same, committing the parts of an append one by one.
+#[cfg(feature = "fault")]
+struct MemoryApart(simpul::store::memory::Database);
+
+#[cfg(feature = "fault")]
+impl MemoryApart {
+    fn new() -> Option<Self> {
+        Some(Self(simpul::store::memory::Database::distributed()))
+    }
+
+    async fn open(&self) -> Arc<simpul::store::memory::MemoryStore> {
+        Arc::new(self.0.client())
+    }
+}
+
 /// Every case of the areas named, on one engine. A fixture that cannot be had
 /// says so itself.
 macro_rules! promised_by {
@@ -105,6 +120,7 @@ macro_rules! area {
             a_hastened_row_is_due_at_once_also_after_a_lease,
             keys_are_forgotten_by_age,
             listings_follow_both_sides,
+            everything_of_a_payment_is_told,
         }
     };
     (chat, $fixture:ident) => {
@@ -115,7 +131,8 @@ macro_rules! area {
             a_room_begins_once_and_with_its_first_entry,
             a_fenced_part_is_not_kept_while_others_are,
             keys_are_found_in_the_order_asked,
-            a_taken_key_fails_the_call,
+            a_taken_key_keeps_its_part_out,
+            of_several_parts_one_with_a_taken_key_is_told_apart,
             keys_are_forgotten_by_age,
             pages_are_bounded_by_entries_and_bytes,
             a_large_append_is_kept_whole,
@@ -185,3 +202,5 @@ promised_by!(citus, Citus: ledger payment chat writer cluster);
 promised_by!(postgres_books, PostgresBooks: books);
 #[cfg(feature = "fault")]
 promised_by!(memory, Memory: ledger payment chat writer cluster);
+#[cfg(feature = "fault")]
+promised_by!(memory_apart, MemoryApart: chat cluster);

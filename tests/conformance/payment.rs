@@ -1,5 +1,9 @@
 //! The payment area: what every engine promises.
 
+mod trail;
+
+pub(crate) use trail::everything_of_a_payment_is_told;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -53,6 +53,12 @@ fn main() -> ExitCode {
     if !kit::is_inside() {
         return kit.enter();
     }
+    // The story tells what went wrong; the hook only where.
+    std::panic::set_hook(Box::new(|panic| {
+        if let Some(at) = panic.location() {
+            eprintln!("at {}:{}", at.file(), at.line());
+        }
+    }));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (passed, failed) = runtime.block_on(story(kit));
     ended(passed, failed)

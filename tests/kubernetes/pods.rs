@@ -111,7 +111,8 @@ impl Pod {
 pub async fn get(address: &str, path: &str) -> Option<String> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
-        let ask = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        // 1.0: whole, never in chunks.
+        let ask = format!("GET {path} HTTP/1.0\r\nhost: x\r\n\r\n");
         stream.write_all(ask.as_bytes()).await.ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await.ok()?;

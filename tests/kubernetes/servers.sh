@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # servers.sh FOLDER    lays out, one folder each in FOLDER, the files of images of
 # the servers that the demo overlay brings along, from what is installed here:
-# postgres (Debian's packages), prometheus (Debian's), and jaeger when JAEGER names
-# its binary. For a Kubernetes that cannot pull. Prints the names made.
+# postgres (Debian's packages), prometheus (Debian's), and jaeger where
+# SIMPUL_TEST_JAEGER names its binary. For a Kubernetes that cannot pull. Prints the
+# names made.
 set -euo pipefail
 to=$1
 
@@ -45,11 +46,11 @@ if prometheus=$(command -v prometheus); then
   echo prometheus
 fi
 
-if [ -n "${JAEGER:-}" ] && [ -x "$JAEGER" ]; then
+if [ -n "${SIMPUL_TEST_JAEGER:-}" ] && [ -x "$SIMPUL_TEST_JAEGER" ]; then
   rm -rf "$to/jaeger"
   mkdir -p "$to/jaeger/bin" "$to/jaeger/tmp"
-  cp "$JAEGER" "$to/jaeger/bin/jaeger"
-  { ldd "$JAEGER" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; } | while read -r library; do
+  cp "$SIMPUL_TEST_JAEGER" "$to/jaeger/bin/jaeger"
+  { ldd "$SIMPUL_TEST_JAEGER" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; } | while read -r library; do
     mkdir -p "$to/jaeger$(dirname "$library")"; cp -L "$library" "$to/jaeger$library"
   done
   echo jaeger

@@ -190,7 +190,7 @@ impl Site {
             return;
         }
         let limit = format!("--timeout={}s", LONG.as_secs());
-        let _ = run("kubectl", ["delete", "namespace", "simpul", &limit], None).await;
+        let _ = run("kubectl", ["delete", "namespace", "simpul", TRIED, &limit], None).await;
     }
 }
 
@@ -208,7 +208,16 @@ pub async fn evict(pod: &str) -> Result<(), String> {
     give(&["create", "--raw", &path], manifest.to_string()).await.map(drop)
 }
 
-/// What the API server says to a manifest without taking it.
-pub async fn dry_run(manifest: String) -> Result<String, String> {
-    give(&["apply", "--dry-run=server", "--server-side", "--validate=strict"], manifest).await
+/// Where manifests are only tried: nothing of theirs is there yet.
+const TRIED: &str = "simpul-tried";
+
+/// What the API server says to manifests without taking them.
+pub async fn dry_run(manifests: &str) -> Result<String, String> {
+    let space = serde_json::json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": TRIED },
+    });
+    let _ = run("kubectl", ["create", "-f", "-"], Some(space.to_string())).await;
+    let moved = manifests.replace("namespace: simpul\n", &format!("namespace: {TRIED}\n"));
+    let args = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];
+    run("kubectl", args, Some(moved)).await
 }

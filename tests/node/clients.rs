@@ -140,6 +140,8 @@ fn grpcurl_lists_describes_and_calls_every_service() {
     grpcurl.call(identity, "WhoAmI", "{}", "\"user/alice@dev.simpul\"");
     let cluster = "simpul.cluster.v1.ClusterService";
     grpcurl.call(cluster, "GetCluster", "{}", "\"NODE_STATE_LIVE\"");
+    let operator = "simpul.operate.v1.OperatorService";
+    grpcurl.call(operator, "GetLogLevel", "{}", "\"directive\"");
     chats(&mut grpcurl);
     pays(&mut grpcurl);
     assert_eq!(grpcurl.called, listed, "every service is called");

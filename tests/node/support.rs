@@ -85,6 +85,12 @@ impl Node {
         }
     }
 
+    /// Whether it has not ended yet.
+    #[allow(dead_code)] // Not every suite asks.
+    pub fn running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

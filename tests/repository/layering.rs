@@ -29,7 +29,7 @@ const LEVELS: &[&[&str]] = &[
     &["security", "store", "telemetry", "traffic"],
     &["chat", "payment", "transaction"],
     &["cluster", "client"],
-    &["server", "web"],
+    &["operate", "server", "web"],
     &["node"],
     &["cli"],
     &["main"],

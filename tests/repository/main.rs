@@ -5,6 +5,7 @@
 mod alerts;
 mod contracts;
 mod dependencies;
+mod deploy;
 mod documents;
 mod layering;
 mod manifests;

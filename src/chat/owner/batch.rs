@@ -214,6 +214,17 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Gives back what rests on the parts of these partitions, which were not
+    /// kept, unanswered and in its order.
+    pub(super) fn take_jobs(&mut self, partitions: &[(u16, u64)]) -> Vec<Job> {
+        let of = |partition: u16| partitions.iter().any(|(other, _)| *other == partition);
+        self.rooms.retain(|_, working| !of(working.partition));
+        let decided = std::mem::take(&mut self.decided).into_iter();
+        let (taken, rest) = decided.partition(|decided| decided.rests_on.is_some_and(of));
+        self.decided = rest;
+        taken.into_iter().map(|decided: Decided| decided.job).collect()
+    }
+
     /// What was committed, room by room.
     pub(super) fn take_changes(&mut self) -> Vec<RoomChange> {
         let rooms = std::mem::take(&mut self.rooms).into_iter();

@@ -1,5 +1,7 @@
 //! The owner's task: groups, commits, and what follows a failed one.
 
+mod care;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +13,9 @@ use tracing::Instrument;
 use super::batch::{Batch, Outcome};
 use super::finish::{self, Commit};
 use super::load::open;
-use super::memory::{fenced, forget, give_up, keep_budget};
+use super::memory::{fenced, forget, give_up};
 use super::prepare::prepare;
-use super::turn::{Last, Turn, commit_span, refuse};
+use super::turn::{Last, Turn, commit_span};
 use super::{Command, Room, Shared, not_owner, now, seconds_since};
 use crate::chat::Job;
 use crate::chat::peers::Released;
@@ -24,14 +26,10 @@ use crate::readiness::{Guard, Readiness};
 use crate::refusal::Refusal;
 use crate::store::StoreError;
 use crate::store::chat::Appended;
-use crate::{backoff, chance};
 
 /// How long groups are looked up after one was refused: who sends again what
 /// was sent, after a lost connection say, does so many times.
 const LOOK_UP: Duration = Duration::from_secs(1);
-
-/// How many rooms are read at once when they are brought back.
-const RESUMED: usize = 32;
 
 /// How often memory is looked after.
 const CARE: Duration = Duration::from_secs(1);
@@ -201,7 +199,7 @@ impl Committer {
             .then_some(Released { epoch })
     }
 
-    /// Most client message ids are new, and the store refuses a group with one
+    /// Most client message ids are new, and the store refuses a part with one
     /// that is not: it is asked for them only then, or when the rules refuse a
     /// message that may have been acknowledged before, and for a while after.
     async fn commit(&mut self, jobs: Vec<Job>) {
@@ -212,8 +210,8 @@ impl Committer {
         }
     }
 
-    /// Gives the jobs back when the store must be asked for their keys first;
-    /// nothing of them was kept then, and nobody was answered.
+    /// Gives those jobs back whose keys the store must be asked for first:
+    /// nothing of them was kept then, and none of them was answered.
     async fn attempt(&mut self, jobs: Vec<Job>, look_up: bool) -> Option<Vec<Job>> {
         fault::point("chat.deciding").await;
         self.committed_at = clock::micros(clock::System.now()).max(self.committed_at);
@@ -240,6 +238,7 @@ impl Committer {
         match appended {
             Ok(results) => {
                 let mut commits = Vec::with_capacity(results.len());
+                let mut taken = Vec::new();
                 for ((partition, epoch), result) in appends.into_iter().zip(results) {
                     match result {
                         Appended::Committed { commit_no } => {
@@ -249,36 +248,57 @@ impl Committer {
                             batch.fail(partition, &not_owner());
                             fenced(&shared, partition, epoch);
                         }
+                        Appended::KeyTaken => taken.push((partition, epoch)),
                     }
                 }
+                if look_up && !taken.is_empty() {
+                    // The store had just said that it is not.
+                    let error = StoreError::Fault("a key is taken that there was not".to_owned());
+                    tracing::error!(%error, "an append was refused");
+                    self.doubt(&mut batch, &taken, &Refusal::from(error));
+                    finish::finish(&shared, batch, &commits);
+                    self.know_again().await;
+                    return None;
+                }
+                let again = batch.take_jobs(&taken);
                 finish::finish(&shared, batch, &commits);
+                return (!again.is_empty()).then_some(again);
             }
-            Err(StoreError::Conflict(_)) if !look_up => return Some(batch.into_jobs()),
             // Acknowledged before, whatever has become of it.
             Err(_) if fault::planted(Plant::AckFirst) => finish::finish(&shared, batch, &[]),
             Err(error) => {
                 tracing::error!(%error, entries, "an append failed; its outcome is not known");
-                self.unknown(batch, &appends, &Refusal::from(error)).await;
+                self.doubt(&mut batch, &appends, &Refusal::from(error));
+                finish::answer(&shared, batch.into_outcomes());
+                self.know_again().await;
             }
         }
         None
     }
 
-    /// Nobody may read or write before the heads are known again.
-    async fn unknown(&mut self, mut batch: Batch<'_>, appends: &[(u16, u64)], why: &Refusal) {
-        let shared = self.shared.clone();
+    /// What became of these appends is not known: nobody may read or write there
+    /// before the heads are known again.
+    fn doubt(&self, batch: &mut Batch<'_>, appends: &[(u16, u64)], why: &Refusal) {
+        let shared = &self.shared;
         shared.metrics.unknown_outcomes.inc();
-        if shared.peers.is_some() {
-            for (partition, epoch) in appends {
+        for (partition, epoch) in appends {
+            if shared.peers.is_some() {
                 batch.doubt(*partition, why);
-                give_up(&shared, *partition, *epoch);
+                give_up(shared, *partition, *epoch);
+            } else {
+                batch.fail(*partition, why);
             }
-            return finish::answer(&shared, batch.into_outcomes());
         }
-        appends.iter().for_each(|(partition, _)| batch.fail(*partition, why));
-        forget(&shared);
-        finish::answer(&shared, batch.into_outcomes());
-        self.recover().await;
+        if shared.peers.is_none() {
+            forget(shared);
+        }
+    }
+
+    /// With other nodes the driver sees to it.
+    async fn know_again(&mut self) {
+        if self.shared.peers.is_none() {
+            self.recover().await;
+        }
     }
 
     async fn delete(&mut self, job: &Job) -> Outcome {
@@ -293,7 +313,8 @@ impl Committer {
                 finish::deleted(&shared, &room, &Commit { partition, epoch, commit_no });
                 Ok(finish::NOTHING)
             }
-            Ok(Appended::Fenced) => {
+            // A deletion has no key.
+            Ok(Appended::Fenced | Appended::KeyTaken) => {
                 fenced(&shared, partition, epoch);
                 Err(not_owner())
             }
@@ -309,85 +330,5 @@ impl Committer {
                 Err(error.into())
             }
         }
-    }
-
-    /// Takes the partitions again, and reads what is read back. Until then the
-    /// node is not ready, and whoever asks is refused.
-    async fn recover(&mut self) {
-        let guard = Self::pending(&self.readiness);
-        let mut attempt = 0;
-        loop {
-            match self.take().await {
-                Ok(()) => break,
-                Err(error) => tracing::warn!(%error, attempt, "the partitions are not taken yet"),
-            }
-            let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
-            let nap = backoff::full_jitter(base, cap, attempt, chance::unit());
-            attempt = attempt.saturating_add(1);
-            let wake_at = tokio::time::Instant::now() + nap;
-            while let Ok(Some(command)) =
-                tokio::time::timeout_at(wake_at, self.commands.recv()).await
-            {
-                refuse(command);
-            }
-        }
-        tracing::info!("the partitions are taken again");
-        drop(guard);
-        self.resume().await;
-    }
-
-    /// Brings suspended rooms that somebody reads back. One that cannot be read
-    /// stays suspended until the next time.
-    async fn resume(&mut self) {
-        let suspended = self.suspended();
-        self.resuming.extend(suspended);
-        while !self.resuming.is_empty() {
-            self.resume_some().await;
-        }
-    }
-
-    fn suspended(&self) -> Vec<Arc<Room>> {
-        let mut rooms = self.shared.all_rooms();
-        rooms.retain(|room| room.is_suspended());
-        rooms
-    }
-
-    /// Brings a few back.
-    async fn resume_some(&mut self) {
-        let shared = &self.shared;
-        let mut some = Vec::new();
-        while let Some(room) = self.resuming.pop_front() {
-            if room.is_suspended() && shared.view.epoch(room.partition()).is_some() {
-                some.push(room);
-            }
-            if some.len() == RESUMED {
-                break;
-            }
-        }
-        join_all(some.iter().map(|room| async move {
-            if let Err(refusal) = open(shared, room.id()).await {
-                tracing::warn!(reason = refusal.reason.as_str(), "a room stays suspended");
-            }
-        }))
-        .await;
-    }
-
-    /// Memory: suspended rooms come back, idle ones go, the budget is kept.
-    async fn care(&mut self) {
-        if self.shared.peers.is_some() {
-            let suspended = self.suspended();
-            self.resuming.extend(suspended);
-        } else {
-            self.resume().await;
-        }
-        let shared = &self.shared;
-        if let Some(before) = now().checked_sub(shared.config.idle_room) {
-            // Followed rooms are the follower's to let go of.
-            let ours = |room: &Room| {
-                shared.peers.is_none() || shared.view.epoch(room.partition()).is_some()
-            };
-            shared.rooms().retain(|_, room| !ours(room) || !room.retire(Some(before)));
-        }
-        keep_budget(shared);
     }
 }

@@ -74,6 +74,29 @@ async fn the_same_id_is_appended_once_and_another_body_is_refused() {
     assert_eq!(world.store.log("r").len(), 3);
 }
 
+/// Of one group a part is kept, and another is not because a message is sent
+/// again: whoever reads the first sees it at once.
+#[tokio::test]
+async fn what_was_kept_beside_a_message_sent_again_is_shown() {
+    let world = World::new().await;
+    let partition = |room: &str| world.chat.owner().shared().partition(room);
+    let far = (0..64).map(|n| format!("far{n}")).find(|far| partition(far) != partition("near"));
+    let far = far.expect("rooms of several partitions");
+    world.room("near").await;
+    world.room(&far).await;
+    let once = world.text(&far, "id", "body").await.expect("durable");
+    let mut bob = world.client("bob");
+    bob.join("near", From::Latest(true)).await;
+    let appends = || world.store.appends.load(std::sync::atomic::Ordering::Relaxed);
+    let before = appends();
+    let (new, again) =
+        tokio::join!(world.text("near", "new", "body"), world.text(&far, "id", "body"));
+    assert_eq!((new.expect("durable").seq, again.expect("the same")), (3, once));
+    assert_eq!(appends(), before + 1, "one group");
+    bob.read(2, 3).await;
+    assert_eq!((world.store.log("near").len(), world.store.log(&far).len()), (3, 3));
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_is_acknowledged_again_to_members_alone() {
     let world = World::new().await;

@@ -177,15 +177,16 @@ impl ChatStore for MemoryStore {
         if fault == Some(Fault::Lost) {
             return Err(StoreError::Unavailable("lost".into()));
         }
-        let owned = |part: &&PartitionAppend| data.partitions[&part.partition].epoch == part.epoch;
-        let mut entries = parts.iter().filter(owned).flat_map(|part| &part.entries);
-        if entries.any(|new| new.key.is_some() && data.keys.contains_key(&name(&new.entry))) {
-            return Err(StoreError::Conflict("a client message id is taken"));
-        }
+        // Part by part, as a distributed database does.
         let mut results = Vec::new();
         for part in &parts {
             if data.partitions[&part.partition].epoch != part.epoch {
                 results.push(Appended::Fenced);
+                continue;
+            }
+            let mut names = part.entries.iter().filter(|new| new.key.is_some());
+            if names.any(|new| data.keys.contains_key(&name(&new.entry))) {
+                results.push(Appended::KeyTaken);
                 continue;
             }
             data.keep(part);

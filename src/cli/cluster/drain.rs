@@ -38,7 +38,7 @@ impl Drain {
         let cluster = look(&client).await?;
         let name = self.node.unwrap_or_else(|| cluster.answered_by.clone());
         let request = DrainNodeRequest { node_id: name.clone() };
-        client.cluster().drain_node(client.unary(request)).await.map_err(alone)?;
+        client.cluster().drain_node(client.unary(request)).await?;
         if self.no_wait {
             return told(env, &name, "draining");
         }
@@ -74,16 +74,8 @@ impl Drain {
 
 async fn look(client: &Client) -> Result<Cluster, Failure> {
     let request = client.unary(GetClusterRequest {});
-    let answer = client.cluster().get_cluster(request).await.map_err(alone)?;
+    let answer = client.cluster().get_cluster(request).await?;
     Ok(answer.into_inner().cluster.unwrap_or_default())
-}
-
-fn alone(status: tonic::Status) -> Failure {
-    if super::is_alone(&status) {
-        return Failure::new(Exit::Refused, "the node is alone: there is nobody to hand over to")
-            .hint("stop it with SIGTERM: it ends what is under way first");
-    }
-    status.into()
 }
 
 /// Whether nothing of it is left: by its own word, or because it is gone.

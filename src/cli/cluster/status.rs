@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
 use tonic::{Code, Request};
 
 use super::view::{cluster_json, cluster_text};
+use super::watch::{Changes, Paper, screen};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -30,19 +30,9 @@ impl StatusCommand {
             return watch(env).await;
         }
         let client = env.connect().await?;
-        let answer = client.cluster().get_cluster(client.unary(GetClusterRequest {})).await;
-        match answer {
-            Ok(answer) => {
-                let cluster = answer.into_inner().cluster.unwrap_or_default();
-                env.output.say(&cluster_json(&cluster), || cluster_text(&cluster))?;
-            }
-            Err(status) if super::is_alone(&status) => {
-                env.output.say(&json!({"alone": true}), || {
-                    "the node is alone: its store is not shared with others".to_owned()
-                })?;
-            }
-            Err(status) => return Err(status.into()),
-        }
+        let answer = client.cluster().get_cluster(client.unary(GetClusterRequest {})).await?;
+        let cluster = answer.into_inner().cluster.unwrap_or_default();
+        env.output.say(&cluster_json(&cluster), || cluster_text(&cluster))?;
         Ok(Exit::Done)
     }
 }
@@ -51,10 +41,11 @@ impl StatusCommand {
 async fn watch(env: &Env) -> Result<Exit, Failure> {
     let mut patience = Patience::new(Duration::from_secs(30));
     let mut met = false;
+    let mut changes = Changes::default();
     loop {
         let before = met;
         met = false;
-        let Err(failure) = pass(env, &mut met).await else { return Ok(Exit::Done) };
+        let Err(failure) = pass(env, &mut met, &mut changes).await else { return Ok(Exit::Done) };
         if met {
             patience.reset();
         }
@@ -62,37 +53,39 @@ async fn watch(env: &Env) -> Result<Exit, Failure> {
         let lost = failure.exit() == Exit::Unavailable && !failure.is_ours()
             || failure.code() == Some(Code::Cancelled)
             || failure.reason() == Some("TOKEN_EXPIRED");
-        let alone = failure.code() == Some(Code::Unimplemented);
         // A node that was never there is not waited for.
-        if !met || !lost || alone || !patience.wait().await {
+        if !met || !lost {
+            return Err(failure);
+        }
+        if !env.output.is_json() && env.output.is_terminal() {
+            env.output
+                .raw("\u{1b}[33mthe connection is lost; trying again\u{1b}[0m\u{1b}[K\u{1b}[A")?;
+        }
+        if !patience.wait().await {
             return Err(failure);
         }
     }
 }
 
-async fn pass(env: &Env, met: &mut bool) -> Result<(), Failure> {
+async fn pass(env: &Env, met: &mut bool, changes: &mut Changes) -> Result<(), Failure> {
     let client = env.connect().await?;
-    let mut stream =
-        match client.cluster().watch_cluster(Request::new(WatchClusterRequest {})).await {
-            Ok(stream) => stream.into_inner(),
-            Err(status) if super::is_alone(&status) => {
-                let failure = Failure::from(status);
-                return Err(failure.hint("the node is alone: its store is not shared with others"));
-            }
-            Err(status) => return Err(status.into()),
-        };
+    let watched = client.cluster().watch_cluster(Request::new(WatchClusterRequest {})).await?;
+    let mut stream = watched.into_inner();
     while let Some(answer) = stream.message().await? {
         *met = true;
-        show(env, &answer.cluster.unwrap_or_default())?;
+        show(env, &answer.cluster.unwrap_or_default(), changes)?;
     }
     // A node that stops ends it: another one goes on.
     Err(Failure::unavailable("the node ended the stream"))
 }
 
-fn show(env: &Env, cluster: &Cluster) -> Result<(), Failure> {
+fn show(env: &Env, cluster: &Cluster, changes: &mut Changes) -> Result<(), Failure> {
     if env.output.is_json() || !env.output.is_terminal() {
         return env.output.raw(&cluster_json(cluster).to_string());
     }
-    // To the corner, and away with what was below it.
-    env.output.raw(&format!("\u{1b}[H\u{1b}[2J{}", cluster_text(cluster)))
+    let first = changes.is_new();
+    changes.see(cluster);
+    let drawn = screen(cluster, changes, Paper::of_terminal());
+    // What stood there before the first one is pushed up, not written over.
+    env.output.raw(&if first { format!("\u{1b}[2J{drawn}") } else { drawn })
 }

@@ -56,18 +56,12 @@ pub(super) fn cluster_text(cluster: &Cluster) -> String {
         plain(&cluster.answered_by),
         time(cluster.observed_at.as_ref())
     );
-    let nodes: Vec<Vec<String>> = cluster.nodes.iter().map(node_row).collect();
-    let head = ["NODE", "STATE", "BEAT", "SESSIONS", "PARTITIONS", "ZONE", "RELEASE", "ADDRESS"];
-    out.push_str(&table(&head, &nodes));
-    if !cluster.links.is_empty() {
-        let links: Vec<Vec<String>> = cluster.links.iter().map(link_row).collect();
-        out.push_str("\n\n");
-        out.push_str(&table(&["LINK TO", "CONNECTIONS", "RTT", "BACKLOG", "PROBLEM"], &links));
-    }
-    if !cluster.partitions.is_empty() {
-        let owners = owners(&cluster.partitions);
-        out.push_str("\n\n");
-        out.push_str(&table(&["OWNER", "COUNT", "HIGHEST EPOCH", "PARTITIONS"], &owners));
+    out.push_str(&table(&NODE_HEAD, &node_rows(cluster)));
+    for (head, rows) in [(&LINK_HEAD[..], link_rows(cluster)), (&OWNER_HEAD, owner_rows(cluster))] {
+        if !rows.is_empty() {
+            out.push_str("\n\n");
+            out.push_str(&table(head, &rows));
+        }
     }
     if is_alone(cluster) {
         out.push_str("\n\nthe node is alone: its store is not shared with others");
@@ -75,8 +69,29 @@ pub(super) fn cluster_text(cluster: &Cluster) -> String {
     out
 }
 
+/// The heads of the tables.
+pub(super) const NODE_HEAD: [&str; 8] =
+    ["NODE", "STATE", "BEAT", "SESSIONS", "PARTITIONS", "ZONE", "RELEASE", "ADDRESS"];
+pub(super) const LINK_HEAD: [&str; 5] = ["LINK TO", "CONNECTIONS", "RTT", "BACKLOG", "PROBLEM"];
+pub(super) const OWNER_HEAD: [&str; 4] = ["OWNER", "COUNT", "HIGHEST EPOCH", "PARTITIONS"];
+
+/// A row a node.
+pub(super) fn node_rows(cluster: &Cluster) -> Vec<Vec<String>> {
+    cluster.nodes.iter().map(node_row).collect()
+}
+
+/// A row a link.
+pub(super) fn link_rows(cluster: &Cluster) -> Vec<Vec<String>> {
+    cluster.links.iter().map(link_row).collect()
+}
+
+/// A row an owner.
+pub(super) fn owner_rows(cluster: &Cluster) -> Vec<Vec<String>> {
+    owners(&cluster.partitions)
+}
+
 /// Whether the node that answered shares its store with nobody: it has no beat.
-fn is_alone(cluster: &Cluster) -> bool {
+pub(super) fn is_alone(cluster: &Cluster) -> bool {
     matches!(cluster.nodes.as_slice(), [only] if only.beat == 0)
 }
 
@@ -144,7 +159,7 @@ pub(super) fn state(node: &Node) -> &'static str {
     word(node.state().as_str_name(), "NODE_STATE_")
 }
 
-fn seconds(duration: &prost_types::Duration) -> Option<f64> {
+pub(super) fn seconds(duration: &prost_types::Duration) -> Option<f64> {
     Duration::try_from(*duration).ok().map(|duration| duration.as_secs_f64())
 }
 

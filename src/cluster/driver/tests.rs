@@ -126,10 +126,10 @@ async fn a_store_that_is_down_makes_nobody_dead() {
     until("both have a share", || world.owners().len() == 2 && settled(&world, &[&a, &b])).await;
     until("both are ready", || a.readiness.is_ready() && b.readiness.is_ready()).await;
     let before = (a.incarnation(), b.incarnation());
-    [&a, &b].into_iter().for_each(|node| node.cut(true));
+    world.all(Conditions { cut: true, ..Conditions::default() });
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(a.readiness.pending(), ["store reachable"]);
-    [&a, &b].into_iter().for_each(|node| node.cut(false));
+    world.all(Conditions::default());
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(a.readiness.is_ready());
     assert_eq!((a.incarnation(), b.incarnation()), before);

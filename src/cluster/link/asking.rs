@@ -190,6 +190,11 @@ fn take(shared: &Shared, link: &Arc<Outgoing>, frame: pb::ResponseFrame) {
             let epoch = append.epoch;
             let delivery = wire::delivery(append);
             let Ok(partition) = partition else { return };
+            if !shared.is_carried_by(link, partition) {
+                // On its way when the partition moved to a sibling, which brings
+                // it too, or after which the store was read.
+                return;
+            }
             // Before its Subscribed there is nothing to compare with; chat
             // looks at the epoch itself.
             let followed = link.state().followed.get(&partition).copied();
@@ -202,7 +207,9 @@ fn take(shared: &Shared, link: &Arc<Outgoing>, frame: pb::ResponseFrame) {
         }
         Some(Answer::Subscribed(subscribed)) => subscribed_to(shared, link, subscribed),
         Some(Answer::Resync(resync)) => {
-            if let Ok(partition) = u16::try_from(resync.partition) {
+            if let Ok(partition) = u16::try_from(resync.partition)
+                && shared.is_carried_by(link, partition)
+            {
                 shared.lost_track(link, partition);
             }
         }
@@ -240,6 +247,12 @@ fn subscribed_to(shared: &Shared, link: &Arc<Outgoing>, subscribed: pb::Subscrib
         shared.forget_others(link, partition);
         shared.pump(partition);
     }
+    if !shared.is_carried_by(link, partition) {
+        // Asked for before the partition moved to a sibling: it is asked for
+        // there, or will be.
+        link.again(partition);
+        return;
+    }
     let before = link.state().followed.insert(partition, epoch);
     if before.is_some_and(|before| before != epoch) {
         shared.lost_track(link, partition);
@@ -248,6 +261,10 @@ fn subscribed_to(shared: &Shared, link: &Arc<Outgoing>, subscribed: pb::Subscrib
     let heads: Vec<_> =
         rooms.into_iter().map(|room| (room.room_id.as_str().into(), room.head)).collect();
     partitions.followed(&Position { partition, epoch, commit_no }, &heads);
+    // It may have moved in between: then nothing rests on this link.
+    if !shared.is_carried_by(link, partition) {
+        shared.lost_track(link, partition);
+    }
 }
 
 fn ponged(shared: &Shared, link: &Arc<Outgoing>, pong: pb::Pong) {

@@ -52,8 +52,7 @@ impl Shared {
 
     /// The appends of a partition come over no link any more.
     pub(super) fn followed_elsewhere(&self, partition: u16) {
-        let links: Vec<_> =
-            self.peers().values().filter_map(|peer| peer.link_for(partition)).collect();
+        let links = self.all_links();
         let followed = links.iter().filter(|link| link.forget(partition)).count();
         if followed > 0
             && let Some(partitions) = self.partitions()
@@ -64,41 +63,52 @@ impl Shared {
 
     /// The appends of a partition come over this link and no other.
     pub(super) fn forget_others(&self, link: &Arc<Outgoing>, partition: u16) {
-        let links: Vec<_> =
-            self.peers().values().filter_map(|peer| peer.link_for(partition)).collect();
+        let links = self.all_links();
         for other in links.iter().filter(|other| !Arc::ptr_eq(other, link)) {
             other.forget(partition);
         }
     }
 
-    /// A link stands: the rooms of its node's partitions are asked for, and what
-    /// waits for it is sent.
+    /// A link stands: what its sibling carried in its place comes back to it, the
+    /// rooms of its partitions are asked for, and what waits for it is sent.
     pub(super) fn link_up(&self, peer: &Peer, link: &Arc<Outgoing>) {
-        peer.up(self, link);
+        let moved = peer.up(self, link);
         let Some(partitions) = self.partitions() else { return };
-        for partition in self.carried_by(link) {
-            if !fault::planted(Plant::InterestLost) {
-                partitions.refollow(partition);
+        for partition in moved {
+            let siblings = peer.links();
+            if siblings.iter().filter(|sibling| sibling.forget(partition)).count() > 0 {
+                // What is still on its way there is passed over from now on.
+                partitions.unlinked(partition);
             }
-            self.pump(partition);
+            self.carried_anew(partition);
         }
     }
 
-    /// A link is gone.
+    /// A link is gone: its siblings, if any stands, carry what it carried.
     pub(super) fn link_down(&self, peer: &Peer, link: &Arc<Outgoing>, why: &str) {
-        peer.down(self, link, why);
+        let moved = peer.down(self, link, why);
         if let Some(partitions) = self.partitions() {
             link.forget_all().into_iter().for_each(|partition| partitions.unlinked(partition));
         }
         self.relays_broken(link.generation());
         self.router.broken(self, link.generation());
+        if peer.any_link().is_some() {
+            moved.into_iter().for_each(|partition| self.carried_anew(partition));
+        }
     }
 
-    /// The partitions of a link's node that go over it.
-    fn carried_by(&self, link: &Outgoing) -> Vec<u16> {
-        let mut owned = self.directory.of(link.node());
-        owned.retain(|partition| partition % self.connections == link.connection());
-        owned
+    /// A link to a partition's owner carries it that did not before.
+    fn carried_anew(&self, partition: u16) {
+        if let Some(partitions) = self.partitions()
+            && !fault::planted(Plant::InterestLost)
+        {
+            partitions.refollow(partition);
+        }
+        self.pump(partition);
+    }
+
+    fn all_links(&self) -> Vec<Arc<Outgoing>> {
+        self.peers().values().flat_map(|peer| peer.links()).collect()
     }
 
     /// This node orders a partition no more: whoever follows its rooms over a

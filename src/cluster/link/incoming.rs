@@ -189,6 +189,16 @@ impl Drop for Standing<'_> {
     }
 }
 
+impl Shared {
+    /// The other links of an incoming link's node.
+    fn siblings(&self, link: &Arc<Incoming>) -> Vec<Arc<Incoming>> {
+        let all = self.incoming();
+        let from = (link.node.clone(), 0)..=(link.node.clone(), u32::MAX);
+        let links = all.range(from).map(|(_, other)| other);
+        links.filter(|other| !Arc::ptr_eq(other, link)).cloned().collect()
+    }
+}
+
 fn published(link: &Incoming, id: u64, result: Result<Published, Refusal>) {
     link.answer(Answer::Published(convert::published(id, result)));
 }
@@ -249,6 +259,11 @@ fn take_publish(link: &Arc<Incoming>, work: &Work, publish: pb::Publish) {
 fn take_subscribe(shared: &Shared, link: &Arc<Incoming>, work: &Work, subscribe: pb::Subscribe) {
     let Ok(partition) = u16::try_from(subscribe.partition) else { return };
     let rooms = rooms(&subscribe.room_ids);
+    // A node's rooms of a partition are sent over one of its links, that which
+    // asked last. Should another one have asked after all, it asks again.
+    for sibling in shared.siblings(link) {
+        shared.interest.resync(&sibling, partition);
+    }
     // Registered before the heads are read: nothing falls between.
     let Some(since) = shared.interest.add(link, partition, &rooms) else { return };
     if work.subscriptions.try_send(Subscription { partition, rooms, since }).is_err() {

@@ -30,6 +30,14 @@ impl Interest {
         self.count.load(Relaxed) > 0
     }
 
+    /// The nodes that want a room, in order.
+    pub(super) fn nodes(&self, room: &RoomId) -> Vec<String> {
+        let rooms = self.rooms();
+        let links = rooms.get(room).into_iter().flatten();
+        let nodes: BTreeSet<_> = links.map(|link| link.node()).collect();
+        nodes.into_iter().map(str::to_owned).collect()
+    }
+
     /// A link wants rooms of a partition. Names the row of subscriptions; `None`
     /// when the link has ended.
     pub(super) fn add(

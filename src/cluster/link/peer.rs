@@ -1,4 +1,9 @@
 //! Another node, and the links that this one has opened to it.
+//!
+//! *Which link carries a partition.* Each has a home among the connections, by
+//! its number; while that one is down, the next that stands. So a link that
+//! breaks or comes back moves partitions, and says which: whoever relied on the
+//! link that they were on must follow and send anew.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::asking::Outgoing;
-use super::status::LinkStatus;
 use super::{LinkEvent, Shared, dial};
+use crate::cluster::driver::LinkState;
 use crate::store::cluster::NodeInfo;
 use crate::{clock, task};
 
@@ -97,11 +102,20 @@ impl Peer {
         let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 
-    /// The link that carries a partition, if it stands.
+    /// The link that carries a partition, if any stands.
     pub(super) fn link_for(&self, partition: u16) -> Option<Arc<Outgoing>> {
+        self.slots().carrier(partition).cloned()
+    }
+
+    /// The link that is a partition's home, if it stands.
+    fn home_of(&self, partition: u16) -> Option<Arc<Outgoing>> {
         let slots = self.slots();
-        let place = usize::from(partition) % slots.links.len().max(1);
-        slots.links.get(place).and_then(Clone::clone)
+        slots.links.get(slots.home(partition)).and_then(Clone::clone)
+    }
+
+    /// Whether this link is the one that carries a partition.
+    fn carries(&self, link: &Arc<Outgoing>, partition: u16) -> bool {
+        self.slots().carrier(partition).is_some_and(|carrier| Arc::ptr_eq(carrier, link))
     }
 
     /// Any link that stands.
@@ -114,16 +128,17 @@ impl Peer {
         self.slots().links.iter().flatten().cloned().collect()
     }
 
-    /// A link stands.
-    pub(super) fn up(&self, shared: &Shared, link: &Arc<Outgoing>) {
-        let first = {
+    /// A link stands. Gives those of its node's partitions that it carries from
+    /// now on.
+    pub(super) fn up(&self, shared: &Shared, link: &Arc<Outgoing>) -> Vec<u16> {
+        let (first, moved) = {
             let mut slots = self.slots();
             let first = slots.links.iter().all(Option::is_none);
             if let Some(slot) = slots.links.get_mut(usize::from(link.connection())) {
                 *slot = Some(link.clone());
             }
             slots.problem.clear();
-            first
+            (first, slots.carried_by(shared, link))
         };
         shared.metrics.links.inc();
         if first {
@@ -131,12 +146,17 @@ impl Peer {
             tracing::info!(node, "linked");
             shared.events.tell(LinkEvent::Up { node, incarnation, at: clock::since_boot() });
         }
+        moved
     }
 
-    /// A link is gone.
-    pub(super) fn down(&self, shared: &Shared, link: &Arc<Outgoing>, why: &str) {
-        let last = {
+    /// A link is gone. Gives those of its node's partitions that it carried until
+    /// now.
+    pub(super) fn down(&self, shared: &Shared, link: &Arc<Outgoing>, why: &str) -> Vec<u16> {
+        let (last, moved) = {
             let mut slots = self.slots();
+            // Together with the change: two links that break at once leave no
+            // partition between them.
+            let moved = slots.carried_by(shared, link);
             if let Some(slot) = slots.links.get_mut(usize::from(link.connection())) {
                 *slot = None;
             }
@@ -144,7 +164,7 @@ impl Peer {
             if last {
                 slots.problem = why.to_owned();
             }
-            last
+            (last, moved)
         };
         shared.metrics.links.dec();
         if last {
@@ -152,6 +172,7 @@ impl Peer {
             tracing::info!(node, why, "the link is gone");
             shared.events.tell(LinkEvent::Down { node, incarnation, at: clock::since_boot() });
         }
+        moved
     }
 
     /// Dialing failed. True when that is not what it failed with before.
@@ -165,11 +186,11 @@ impl Peer {
     }
 
     /// How its links are.
-    pub(super) fn status(&self) -> LinkStatus {
+    pub(super) fn status(&self) -> LinkState {
         let slots = self.slots();
         let standing: Vec<_> = slots.links.iter().flatten().collect();
-        LinkStatus {
-            node_id: self.info.id.clone(),
+        LinkState {
+            node: self.info.id.clone(),
             connections: u32::try_from(standing.len()).unwrap_or(u32::MAX),
             round_trip: standing.iter().filter_map(|link| link.round_trip()).min(),
             backlog_bytes: standing.iter().map(|link| link.outbox().bytes() as u64).sum(),
@@ -179,6 +200,26 @@ impl Peer {
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    fn home(&self, partition: u16) -> usize {
+        usize::from(partition) % self.links.len().max(1)
+    }
+
+    fn carrier(&self, partition: u16) -> Option<&Arc<Outgoing>> {
+        let (before, from_home) = self.links.split_at_checked(self.home(partition))?;
+        from_home.iter().chain(before).flatten().next()
+    }
+
+    /// The partitions of a link's node that go over it.
+    fn carried_by(&self, shared: &Shared, link: &Arc<Outgoing>) -> Vec<u16> {
+        let mut owned = shared.directory.of(link.node());
+        owned.retain(|partition| {
+            self.carrier(*partition).is_some_and(|carrier| Arc::ptr_eq(carrier, link))
+        });
+        owned
     }
 }
 
@@ -195,10 +236,21 @@ impl Shared {
         self.peers().get(node).and_then(|peer| peer.link_for(partition))
     }
 
+    /// Whether this link is the one of its node that carries a partition.
+    pub(super) fn is_carried_by(&self, link: &Arc<Outgoing>, partition: u16) -> bool {
+        self.peers().get(link.node()).is_some_and(|peer| peer.carries(link, partition))
+    }
+
     /// The link to a partition's owner.
     pub(super) fn link_to_owner(&self, partition: u16) -> Option<Arc<Outgoing>> {
         let owner = self.directory.owner(partition)?;
         self.link_to(&owner.node, partition)
+    }
+
+    /// The link to a node over which another node's publishes are sent on: always
+    /// the same, for nobody here waits for what is under way before the next.
+    pub(super) fn home_to(&self, node: &str, partition: u16) -> Option<Arc<Outgoing>> {
+        self.peers().get(node).and_then(|peer| peer.home_of(partition))
     }
 
     /// A link through which another node can be reached, for a partition.

@@ -45,7 +45,7 @@ impl Shared {
         };
         let over = u16::try_from(publish.partition)
             .ok()
-            .and_then(|partition| self.link_to(&relay.to, partition));
+            .and_then(|partition| self.home_to(&relay.to, partition));
         let Some(over) = over else {
             return refuse(Reason::NotOwner, "no link leads to that node");
         };

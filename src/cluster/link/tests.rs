@@ -1,6 +1,7 @@
 //! Links of two and three nodes in one process.
 
 mod kit;
+mod siblings;
 mod tls;
 
 use kit::{P, World, identity, info, take};

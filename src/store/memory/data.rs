@@ -13,6 +13,8 @@ use crate::store::cluster::{Agreement, Letter, NodeRecord, Observation, StoreIde
 pub(super) struct Data {
     pub(super) identity: StoreIdentity,
     pub(super) agreement: Option<Agreement>,
+    /// Each part of an append has a transaction of its own.
+    pub(super) apart: bool,
     pub(super) partitions: BTreeMap<u16, PartitionState>,
     pub(super) rooms: BTreeMap<(u16, RoomId), Room>,
     pub(super) entries: BTreeMap<(u16, RoomId, u64), Entry>,

@@ -117,6 +117,13 @@ impl Books {
         self.accounts.get(account).map_or(&[], Vec::as_slice)
     }
 
+    /// What a payment holds, and its entries by account and position.
+    pub(super) fn of_payment(&self, payment: Uuid) -> (Option<i64>, Vec<LedgerEntry>) {
+        let held = self.holds.get(&payment).map(|hold| hold.money.minor_units);
+        let all = self.accounts.values().flatten();
+        (held, all.filter(|entry| entry.payment_id == payment).cloned().collect())
+    }
+
     /// The balance as its newest entry says; nothing when there is none.
     fn balance(&self, account: &AccountName, currency: Currency) -> Option<i64> {
         let mut newest = self.entries(account).iter().rev();

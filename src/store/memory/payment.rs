@@ -1,6 +1,7 @@
 //! The payment area in memory: each call is one step, whole or not at all.
 
 mod apply;
+mod trail;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ pub(super) struct Payments {
     payments: BTreeMap<Uuid, PaymentRecord>,
     /// With their method tokens.
     operations: BTreeMap<Uuid, OperationRecord>,
+    /// When each operation changed last.
+    updated: BTreeMap<Uuid, i64>,
     /// With the time of their claim.
     keys: BTreeMap<(Principal, Method, String), (KeyRecord, i64)>,
     outbox: BTreeMap<i64, Due>,

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub(super) use post::{post, put_hold, release_hold};
+pub(super) use read::of_payment;
 
 use super::PgStore;
 use crate::store::StoreError;

@@ -9,6 +9,7 @@ mod claim;
 mod outcome;
 mod queue;
 mod rows;
+mod trail;
 
 use std::sync::Arc;
 

@@ -41,10 +41,15 @@ impl ChatStore for SqliteStore {
     }
 
     async fn append(&self, parts: Vec<PartitionAppend>) -> Result<Vec<Appended>, StoreError> {
-        self.write("chat.append", move |connection| {
+        let count = parts.len();
+        let appended = self.write("chat.append", move |connection| {
             Box::pin(async move { append::run(connection, parts).await })
-        })
-        .await
+        });
+        match appended.await {
+            // The job was undone: all parts are one transaction.
+            Err(StoreError::Conflict(_)) => Ok(vec![Appended::KeyTaken; count]),
+            other => other,
+        }
     }
 
     async fn delete_room(

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub(crate) use post::{post, put_hold, release_hold};
+pub(crate) use read::of_payment;
 
 use super::SqliteStore;
 use crate::store::StoreError;

@@ -5,6 +5,7 @@
 mod claim;
 mod outcome;
 mod rows;
+mod trail;
 
 use async_trait::async_trait;
 use sqlx::Row as _;

@@ -1,11 +1,12 @@
 //! Nodes in one process: fake owners, streams in memory, letters in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::super::network::{DialError, Dialed, Verdict};
 use super::super::*;
@@ -241,6 +242,8 @@ pub(super) struct Wires {
     routes: Mutex<BTreeMap<String, LinkRoute>>,
     /// Pairs that do not reach each other, in this direction.
     pub(super) cut: Mutex<BTreeSet<(String, String)>>,
+    /// How many connections a pair may have, in this direction.
+    pub(super) at_most: Mutex<Option<usize>>,
     /// The connections that stand, by the pair.
     running: Mutex<Vec<(String, String, AbortHandle)>>,
 }
@@ -271,6 +274,16 @@ impl Network for End {
     async fn dial(&self, node: &str, address: &str) -> Result<Dialed, DialError> {
         let pair = (self.from.clone(), node.to_owned());
         if self.wires.cut.lock().expect("not poisoned").contains(&pair) {
+            return Err(DialError::Refused(address.into()));
+        }
+        let standing = |all: &[(String, String, AbortHandle)]| {
+            let pairs = all
+                .iter()
+                .filter(|(a, b, task)| (a, b) == (&pair.0, &pair.1) && !task.is_finished());
+            pairs.count()
+        };
+        let standing = standing(&self.wires.running.lock().expect("not poisoned"));
+        if self.wires.at_most.lock().expect("not poisoned").is_some_and(|most| standing >= most) {
             return Err(DialError::Refused(address.into()));
         }
         let route = self.wires.routes.lock().expect("not poisoned").get(node).cloned();
@@ -307,7 +320,9 @@ pub(super) struct Node {
 
 pub(super) struct World {
     pub(super) wires: Arc<Wires>,
-    letters: Arc<Letters>,
+    pub(super) letters: Arc<Letters>,
+    /// How many connections a node opens to another.
+    pub(super) connections: u8,
 }
 
 pub(super) fn identity(node: &str) -> Identity {
@@ -336,7 +351,7 @@ pub(super) fn info(node: &str) -> NodeInfo {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { wires: Arc::default(), letters: Arc::default() }
+        Self { wires: Arc::default(), letters: Arc::default(), connections: 1 }
     }
 
     /// Waits until so many letters were left.
@@ -374,6 +389,7 @@ impl World {
         .expect("good defaults")
         .cluster;
         config.backlog_bytes = backlog;
+        config.connections = self.connections;
         let touches = Arc::new(Touches::default());
         let links = Links::new(Parts {
             identity,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
+use futures_util::future::join_all;
+
 use crate::fault::{self, Plant};
 use crate::store::StoreError;
 use crate::store::chat::{
@@ -21,6 +23,25 @@ impl MemoryStore {
         &self,
         parts: Vec<PartitionAppend>,
     ) -> Result<Vec<Appended>, StoreError> {
+        if !self.shared.lock().apart {
+            return self.append_group(parts).await;
+        }
+        let groups = parts.into_iter().map(|part| self.append_group(vec![part]));
+        // None is cut off because another one failed.
+        let answers: Result<Vec<_>, _> = join_all(groups).await.into_iter().collect();
+        Ok(answers?.concat())
+    }
+
+    /// Appends in one transaction.
+    async fn append_group(&self, parts: Vec<PartitionAppend>) -> Result<Vec<Appended>, StoreError> {
+        let count = parts.len();
+        match self.append_once(parts).await {
+            Err(StoreError::Conflict(_)) => Ok(vec![Appended::KeyTaken; count]),
+            other => other,
+        }
+    }
+
+    async fn append_once(&self, parts: Vec<PartitionAppend>) -> Result<Vec<Appended>, StoreError> {
         self.trip().await?;
         let transaction = self.transaction();
         // Rows are locked in their order, or two appends would wait for each other.

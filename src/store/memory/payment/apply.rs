@@ -56,6 +56,7 @@ impl Books {
             created_at: claim.now,
         };
         self.payments.operations.insert(claim.operation_id, operation);
+        self.payments.updated.insert(claim.operation_id, claim.now);
         if status == OperationStatus::New {
             let of = (claim.payment_id, claim.operation_id);
             self.payments.enqueue(Task::Drive, of, claim.trace, claim.now);
@@ -84,6 +85,7 @@ impl Books {
         };
         operation.status = change.operation;
         operation.failure = change.operation_failure.or(operation.failure.take());
+        self.payments.updated.insert(change.operation_id, change.now);
         if change.erase_method {
             operation.method = None;
         }
@@ -162,6 +164,7 @@ impl Payments {
         payment.version += 1;
         payment.updated_at = claim.now;
         if let Some(charge) = self.operations.get_mut(&charge) {
+            self.updated.insert(charge.id, claim.now);
             charge.status = OperationStatus::Failed;
             charge.failure = Some(failure.clone());
             charge.method = None;
@@ -195,6 +198,7 @@ impl Payments {
         let operation = self.operations.get_mut(&leased.operation.id);
         let operation = operation.filter(|it| it.status.is_live()).ok_or(LEASE_OVER)?;
         operation.status = OperationStatus::Submitting;
+        self.updated.insert(leased.operation.id, now);
         Ok(())
     }
 
@@ -228,6 +232,7 @@ impl Payments {
                 continue;
             }
             operation.status = OperationStatus::Unknown;
+            self.updated.insert(operation.id, now);
             unknown += 1;
             if let Some(payment) = self.payments.get_mut(&operation.payment_id) {
                 payment.proven.unknown = true;

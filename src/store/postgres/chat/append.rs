@@ -7,12 +7,13 @@
 //! later; a fenced one fails nobody. On a distributed database every part has a
 //! transaction of its own from the start, and they run side by side.
 //!
-//! Any other error fails the whole call, although an earlier transaction of it
-//! may stand: whoever appends then reads again what is there.
+//! A key that is taken undoes its transaction and no other: its parts are told so.
+//! Any other error fails the whole call, once every transaction of it has ended;
+//! some of them may stand: whoever appends then reads again what is there.
 
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 
 use super::super::PgStore;
 use super::batch::Batch;
@@ -63,7 +64,7 @@ fn distinct(parts: &[PartitionAppend], waiting: Vec<usize>) -> (Vec<usize>, Vec<
         .partition(|at| parts.get(*at).is_some_and(|part| seen.insert(part.partition)))
 }
 
-/// Writes down what was committed; gives back what was not held.
+/// Writes down what became of parts; gives back those that were not held.
 async fn attempt(
     store: &PgStore,
     parts: &Arc<[PartitionAppend]>,
@@ -74,12 +75,30 @@ async fn attempt(
         true => now.iter().map(|at| vec![*at]).collect(),
         false => vec![now.clone()],
     };
-    let committed =
-        try_join_all(groups.into_iter().map(|group| transaction(store, parts, group))).await?;
+    let transactions = groups.iter().map(|group| transaction(store, parts, group.clone()));
+    let ended = join_all(transactions).await;
+    let mut known = Vec::new();
+    let mut failed = None;
+    for (group, ended) in groups.iter().zip(ended) {
+        match ended {
+            Ok(committed) => known.extend(
+                committed
+                    .into_iter()
+                    .map(|(at, commit_no)| (at, Appended::Committed { commit_no })),
+            ),
+            Err(StoreError::Conflict(_)) => {
+                known.extend(group.iter().map(|at| (*at, Appended::KeyTaken)));
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
     let mut skipped = now;
-    for (at, commit_no) in committed.into_iter().flatten() {
+    for (at, known) in known {
         if let Some(answer) = answers.get_mut(at) {
-            *answer = Appended::Committed { commit_no };
+            *answer = known;
         }
         skipped.retain(|other| *other != at);
     }

@@ -88,6 +88,21 @@ pub(super) async fn entry(
     row.as_ref().map(decode).transpose()
 }
 
+/// Every entry of a payment, by account and position: a payment has few.
+pub(crate) async fn of_payment(
+    connection: &mut PgConnection,
+    payment: Uuid,
+) -> Result<Vec<LedgerEntry>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM ledger_entry WHERE payment_id = $1 ORDER BY account, position"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(&payment.as_bytes()[..])
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(decode).collect()
+}
+
 pub(super) async fn balances(
     connection: &mut PgConnection,
     account: &AccountName,
