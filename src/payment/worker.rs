@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::Core;
 use crate::drain::Phase;
 use crate::store::StoreError;
-use crate::store::payment::{Leased, Task};
+use crate::store::payment::{Leased, OperationStatus, Task};
 use crate::task;
 use crate::telemetry::context;
 
@@ -105,6 +105,12 @@ fn lease_time(core: &Core) -> Duration {
     core.parts.config.lease.max(core.parts.config.provider_timeout * 2)
 }
 
+/// Whether somebody has worked on the row before, on this node or another.
+fn is_again(leased: &Leased) -> bool {
+    let asked = !matches!(leased.operation.status, OperationStatus::New);
+    leased.attempts > 0 || (asked && matches!(leased.task, Task::Drive))
+}
+
 /// Works on one row, until it is done or the node is forced to stop.
 async fn work(core: &Arc<Core>, leased: Leased) {
     let mut drain = core.parts.drain.clone();
@@ -119,7 +125,7 @@ async fn work(core: &Arc<Core>, leased: Leased) {
     // Below whoever asked for it, in the trace of the first try also when the
     // process that made that is gone.
     let trace = leased.trace.clone();
-    if leased.attempts > 1 {
+    if is_again(&leased) {
         // What asked first may have died before its span was told of.
         context::link(&span, &trace);
     }

@@ -2,7 +2,8 @@
 //! the conventions for databases, how long it took, and what went wrong.
 //!
 //! A conflict is an answer, not an error: it is neither counted nor marked. What
-//! was dropped half-way is not counted either.
+//! its caller gave up counts with the time until then: a store that hangs would
+//! look quick otherwise.
 
 use std::time::{Duration, Instant};
 
@@ -136,7 +137,6 @@ impl Asked<'_> {
 
     /// It is over, and this came of it.
     pub(crate) fn done<T>(self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        self.counts.took(self.kind, self.began.elapsed());
         if let Err(error) = &result
             && let Some(reason) = error.kind()
         {
@@ -145,6 +145,12 @@ impl Asked<'_> {
             self.counts.errors.get_or_create(&labels(self.kind, reason)).inc();
         }
         result
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.counts.took(self.kind, self.began.elapsed());
     }
 }
 
@@ -181,9 +187,10 @@ mod tests {
         assert!(conflict.done::<()>(Err(StoreError::Conflict("taken"))).is_err());
         let gone = operations.read("sqlite", "ledger.history");
         assert!(gone.done::<()>(Err(StoreError::Unavailable("gone".to_owned()))).is_err());
+        drop(operations.write("sqlite", "chat.append"));
         let text = metrics::encode(&registry);
         for line in [
-            "simpul_store_operation_seconds_count{kind=\"write\"} 1",
+            "simpul_store_operation_seconds_count{kind=\"write\"} 2",
             "simpul_store_operation_seconds_count{kind=\"read\"} 1",
             "simpul_store_operation_errors_total{kind=\"read\",reason=\"unavailable\"} 1",
             "simpul_store_operation_errors_total{kind=\"write\",reason=\"unavailable\"} 0",
