@@ -122,7 +122,7 @@ async fn a_node_whose_room_owner_has_panicked_ends_and_starts_again() {
     room(node.channel().await, &alice, "r", &[]).await;
     let panic = faults.path().join("chat.deciding.panic");
     std::fs::write(&panic, "").expect("a fault");
-    let mut session = Session::join(node.channel().await, &alice, "r", From::Latest(true)).await;
+    let session = Session::join(node.channel().await, &alice, "r", From::Latest(true)).await;
     session.send("r", "m1", "a word").await;
     assert_eq!(node.wait(LONG), Some(69));
     std::fs::remove_file(panic).expect("no fault");

@@ -116,7 +116,7 @@ fn story(seed: u64) -> Outcome {
         .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000))
         .build();
     // Half of the worlds have a database that is distributed by partition.
-    let database = if seed % 2 == 0 { Database::new() } else { Database::distributed() };
+    let database = if seed.is_multiple_of(2) { Database::new() } else { Database::distributed() };
     let mut shared = Shared { database, ..Shared::default() };
     let names: Vec<String> = (0..NODES).map(|node| format!("n{node}")).collect();
     let people: Vec<String> = (0..PEOPLE).map(|person| format!("p{person}")).collect();

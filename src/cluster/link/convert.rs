@@ -176,7 +176,9 @@ pub(in crate::cluster) fn duration(span: Duration) -> Option<prost_types::Durati
 /// A span of time of the contract; nothing for what is negative. Never so long
 /// that it could not be added to a time: another node may say anything.
 pub(in crate::cluster) fn span(duration: prost_types::Duration) -> Duration {
-    Duration::try_from(duration).unwrap_or_default().min(LONGEST)
+    // The library's own conversion negates the least number there is.
+    let nanos = i128::from(duration.seconds) * 1_000_000_000 + i128::from(duration.nanos);
+    u64::try_from(nanos.max(0)).map_or(LONGEST, Duration::from_nanos).min(LONGEST)
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Core {
             return;
         }
         let told = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        let again = self.now + told.unwrap_or_default().max(backoff(2, self.chance));
+        let again = self.now + bounded(told).max(backoff(2, self.chance));
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(stage) = link.answered_join(&failed.room_id) else { return };
         if passing {
@@ -103,7 +103,7 @@ impl Core {
             if self.now.saturating_sub(since) < patience {
                 let told = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 let wait = backoff(times.saturating_sub(1), self.chance);
-                let until = self.now + told.unwrap_or_default().max(wait);
+                let until = self.now + bounded(told).max(wait);
                 self.outbox.postpone(room, message, until);
                 return;
             }
@@ -127,14 +127,21 @@ impl Core {
             return self.closed(self.now, id, Why::Status(why), false);
         }
         let Some(link) = self.links.get_mut(&id) else { return };
-        let jitter = notice.jitter.and_then(|jitter| Duration::try_from(jitter).ok());
-        let wait = jitter.unwrap_or_default().mul_f64((self.chance)().clamp(0.0, 1.0));
+        let jitter = notice.jitter.filter(|jitter| jitter.seconds >= 0);
+        let jitter = jitter.and_then(|jitter| Duration::try_from(jitter).ok());
+        let wait = bounded(jitter).mul_f64((self.chance)().clamp(0.0, 1.0));
         link.go = Some(self.now + if draining { Duration::ZERO } else { wait });
         link.go_to = notice.addresses.clone();
         if draining && self.current == Some(id) {
             self.events.push_back(Event::Notice(notice));
         }
     }
+}
+
+/// How long a node wants to be waited for: it may say anything, and an hour can
+/// still be added to a time.
+fn bounded(told: Option<Duration>) -> Duration {
+    told.unwrap_or_default().min(Duration::from_secs(3_600))
 }
 
 /// Whether the same frame may be taken later.
