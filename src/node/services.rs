@@ -78,29 +78,14 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
     let counted = metrics::Metrics::default();
     counted.register(&mut bound.registry);
     bound.registry.register_collector(Box::new(layers.places.clone()));
-    let Bound {
-        config,
-        dir,
-        telemetry,
-        registry,
-        security,
-        database,
-        sandbox,
-        readiness,
-        public,
-        admin,
-        mesh,
-        supervisor,
-        incarnation: _,
-        settings: _,
-    } = bound;
+    let Bound { config, dir, telemetry, registry, security, readiness, public, admin, .. } = bound;
     let (public_address, admin_address) = (public.address(), admin.address());
     let health = health::server(readiness.clone(), drain.clone(), &OURS);
     let registry = Arc::new(registry);
     // Empty until now: nobody else sets it.
     let _ = services.shown.set(registry.clone());
     let shown = Admin { metrics: registry, readiness: readiness.clone(), health };
-    supervisor.watch(admin_address, drain_admin.clone());
+    bound.supervisor.watch(admin_address, drain_admin.clone());
     task::spawn("admin listener", admin::serve(admin, shown, drain_admin));
 
     let authorize = tower::layer::layer_fn(|routes| {
@@ -125,14 +110,14 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
         readiness,
         chat,
         member,
-        database,
-        sandbox,
+        database: bound.database,
+        sandbox: bound.sandbox,
         security,
         telemetry,
         dir,
         serving,
-        mesh: mesh.map(|mesh| mesh.security),
-        supervisor,
+        mesh: bound.mesh.map(|mesh| mesh.security),
+        supervisor: bound.supervisor,
         public: public_address,
     })
 }

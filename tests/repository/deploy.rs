@@ -17,10 +17,16 @@ fn simpul(dir: &Path, args: &[&str]) -> std::process::Output {
         .expect("the binary starts")
 }
 
+/// Says that something was not tested, past the capture of a test's output.
+fn not_run(what: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {what}");
+}
+
 #[test]
 fn systemd_takes_the_unit_and_finds_it_closed() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        return println!("NOT RUN: the unit against systemd: systemd-analyze is not installed");
+        return not_run("the unit against systemd: systemd-analyze is not installed");
     }
     // The unit with a binary that is there.
     let dir = tempfile::tempdir().expect("a directory");
@@ -51,9 +57,11 @@ fn systemd_takes_the_unit_and_finds_it_closed() {
 #[test]
 fn the_compose_file_is_what_compose_takes() {
     let file = deploy("compose/compose.yaml");
-    let Ok(python) = std::env::var("SIMPUL_TEST_PYTHON") else {
-        return println!("NOT RUN: the compose file: SIMPUL_TEST_PYTHON names no Python");
-    };
+    let python = std::env::var("SIMPUL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let knows = Command::new(&python).args(["-c", "import check_jsonschema"]).output();
+    if !knows.is_ok_and(|output| output.status.success()) {
+        return not_run("the compose file: no Python with check-jsonschema");
+    }
     let schema = ["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"];
     let output = Command::new(&python).args(schema).arg(&file).output().expect("Python runs");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -61,7 +69,7 @@ fn the_compose_file_is_what_compose_takes() {
     let compose = ["compose", "--file"];
     let there = Command::new("docker").args(["compose", "version"]).output();
     if !there.is_ok_and(|output| output.status.success()) {
-        return println!("NOT RUN: docker compose config: docker compose is not installed");
+        return not_run("docker compose config: docker compose is not installed");
     }
     let args = [&compose[..], &[file.to_str().expect("UTF-8"), "config", "--quiet"]].concat();
     let output = Command::new("docker").args(args).output().expect("docker runs");
