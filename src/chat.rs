@@ -49,6 +49,8 @@ pub struct Proposal {
     pub sender: Principal,
     /// The sender's own name for it; empty where the contract has none.
     pub client_message_id: Arc<str>,
+    /// The sender's own name for what must stand in the room before it.
+    pub after: Option<Arc<str>>,
     /// What it is.
     pub content: Content,
 }

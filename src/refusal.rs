@@ -127,6 +127,8 @@ reasons! {
     NotOwner = "NOT_OWNER", Unavailable;
     /// The room's owner did not answer in time: sending it again under the same client message id shows what became of it.
     OutcomeUnknown = "OUTCOME_UNKNOWN", Unavailable;
+    /// The message that this one is to come after does not stand: send that one again, then this one, or send this one without naming it.
+    SendBeforeFailed = "SEND_BEFORE_FAILED", Unavailable;
     /// The other node does not belong to this one's cluster as it is; the message says what differs.
     LinkRefused = "LINK_REFUSED", FailedPrecondition;
     /// The node is stopping.

@@ -53,7 +53,7 @@ pub fn send(room: &str, id: u64, body: &str) -> Bytes {
         room_id: room.to_owned(),
         client_message_id: id.to_string(),
         body: body.to_owned(),
-        reply_to: 0,
+        ..Send::default()
     }))
 }
 

@@ -210,7 +210,13 @@ mod tests {
 
     fn proposal() -> Proposal {
         let content = Content::Text { body: "b".into(), reply_to: 0 };
-        Proposal { room: "r".into(), sender: who("bob"), client_message_id: Arc::from(""), content }
+        Proposal {
+            room: "r".into(),
+            sender: who("bob"),
+            client_message_id: Arc::from(""),
+            after: None,
+            content,
+        }
     }
 
     #[tokio::test]

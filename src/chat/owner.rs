@@ -32,6 +32,7 @@ mod finish;
 mod load;
 mod memory;
 mod prepare;
+mod recent;
 mod refresh;
 mod room;
 mod turn;
@@ -105,6 +106,8 @@ pub(crate) struct Shared {
     /// follower.
     rooms: Mutex<BTreeMap<RoomId, Arc<Room>>>,
     commands: mpsc::Sender<Command>,
+    /// What each sender appended last.
+    recent: recent::Recent,
     /// With peers: how many jobs of each partition the owner's task has not
     /// done with. Those that come later go behind them.
     queued: Vec<AtomicU32>,
@@ -190,6 +193,7 @@ impl Owner {
             sessions: Sessions::default(),
             rooms: Mutex::new(BTreeMap::new()),
             commands,
+            recent: recent::Recent::default(),
             queued: (0..queued).map(|_| AtomicU32::new(0)).collect(),
         });
         (Self { shared }, waiting)
@@ -290,7 +294,7 @@ impl Router for Owner {
 
     async fn delete_room(&self, room: RoomId, sender: Principal) -> Result<(), Refusal> {
         let (client_message_id, content) = (Arc::from(""), Content::DeleteRoom);
-        self.publish(Proposal { room, sender, client_message_id, content }).await?;
+        self.publish(Proposal { room, sender, client_message_id, after: None, content }).await?;
         // The room is gone whatever comes of this; what a caller that gives up
         // or a failing store leaves is erased later.
         if let Err(error) = refresh::erase(&self.shared).await {

@@ -46,8 +46,11 @@ impl Partitions for Owner {
     async fn order(&self, mut job: Job) {
         job.bring(self.shared().partition(&job.proposal().room));
         if job.deadline() <= Instant::now() {
-            let why = Refusal::new(Reason::DeadlineExceeded, "the time for it is over");
-            return job.answer(Err(why));
+            // Not the caller's deadline, which its own node looks after: a stream's
+            // message has none. An earlier try may have been appended.
+            let why = "it came too late to the room's owner; send it again under the same name";
+            let why = Refusal::new(Reason::OutcomeUnknown, why);
+            return job.answer(Err(why.retry_after(Duration::from_millis(500))));
         }
         if self.shared().view.epoch(job.partition).is_none() {
             return job.answer(Err(not_owner()));

@@ -19,7 +19,10 @@ pub async fn post(
 ) -> Result<(), Refusal> {
     let client_message_id = key(&receipt);
     let content = Content::Receipt(receipt);
-    router.publish(Proposal { room, sender: payer, client_message_id, content }).await.map(drop)
+    router
+        .publish(Proposal { room, sender: payer, client_message_id, after: None, content })
+        .await
+        .map(drop)
 }
 
 /// The colons keep it apart from every name that a client can give, so nobody

@@ -244,6 +244,12 @@ pub fn check_message_id(violations: &mut Violations, text: &str) {
     violations.check(!card::contains(text), field, || card::RULE.to_owned());
 }
 
+/// Notes the name of a message before it that is no name; none is well.
+pub fn check_after(violations: &mut Violations, text: &str) {
+    let holds = text.is_empty() || id::is_client_key(text);
+    violations.check(holds, "after", || id::CLIENT_KEY_RULE.to_owned());
+}
+
 /// Notes a body that is empty or too long.
 pub fn check_body(violations: &mut Violations, body: &str, max: usize) {
     violations.check((1..=max).contains(&body.len()), "body", || {

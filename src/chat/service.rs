@@ -83,7 +83,9 @@ impl ChatApi {
     ) -> Result<Published, Refusal> {
         let sender = permit.principal().clone();
         let client_message_id = Arc::from("");
-        self.router.publish(Proposal { room, sender, client_message_id, content }).await
+        self.router
+            .publish(Proposal { room, sender, client_message_id, after: None, content })
+            .await
     }
 
     fn partition(&self, room: &str) -> u16 {

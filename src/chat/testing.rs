@@ -90,7 +90,10 @@ impl World {
         let sender = who(sender);
         let client_message_id = id.into();
         let room = room.into();
-        self.chat.router().publish(Proposal { room, sender, client_message_id, content }).await
+        self.chat
+            .router()
+            .publish(Proposal { room, sender, client_message_id, after: None, content })
+            .await
     }
 
     pub(crate) async fn text(

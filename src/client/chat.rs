@@ -9,9 +9,9 @@
 //! after its last answer: the caller sees no pause.
 //!
 //! The caller gets every entry of a room exactly once and in order, and exactly
-//! one answer for each message. A message that is refused for a passing reason
-//! is sent again; what the same room said after it and had been sent already
-//! may come before it then.
+//! one answer for each message. What it says in a room stands there in the order
+//! in which it was said, whatever was refused for a passing reason, lost or sent
+//! again meanwhile.
 //!
 //! Both ways are bounded. A caller that does not take its events slows the
 //! reading and loses nothing; [`Chat::send`] waits while 128 messages have no
@@ -119,6 +119,7 @@ impl Chat {
             client_message_id: id.clone(),
             body,
             reply_to,
+            after: String::new(),
         }));
         Ok(id)
     }

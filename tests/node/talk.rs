@@ -75,7 +75,7 @@ impl Session {
             room_id: room.to_owned(),
             client_message_id: id.to_owned(),
             body: body.to_owned(),
-            reply_to: 0,
+            ..Send::default()
         }))
         .await;
     }

@@ -310,6 +310,7 @@ async fn publish(router: &dyn Router, room: &str, content: Content) {
         room: room.into(),
         sender: principal("maker"),
         client_message_id: "".into(),
+        after: None,
         content,
     };
     loop {

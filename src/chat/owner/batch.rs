@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::recent::Recent;
 use super::{Room, not_owner};
 use crate::chat::log::{Budget, Chunk, Frames};
 use crate::chat::rules::{self, Decision, Limits, RoomState};
-use crate::chat::{Job, Published, job};
+use crate::chat::{Job, Proposal, Published, job};
 use crate::refusal::{Reason, Refusal};
 use crate::store::chat::{
     Change, Entry, KeyName, KeyRecord, NewEntry, NewKey, PartitionAppend, RoomId,
@@ -86,6 +87,7 @@ pub(super) struct Batch<'a> {
     limits: Limits,
     committed_at: i64,
     budget: &'a Arc<Budget>,
+    recent: &'a Recent,
     rooms: BTreeMap<RoomId, Working>,
     keys: HashMap<KeyName, Taken>,
     parts: BTreeMap<u16, PartitionAppend>,
@@ -93,11 +95,17 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(limits: Limits, committed_at: i64, budget: &'a Arc<Budget>) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        committed_at: i64,
+        budget: &'a Arc<Budget>,
+        recent: &'a Recent,
+    ) -> Self {
         Self {
             limits,
             committed_at,
             budget,
+            recent,
             rooms: BTreeMap::new(),
             keys: HashMap::new(),
             parts: BTreeMap::new(),
@@ -151,6 +159,12 @@ impl<'a> Batch<'a> {
         // whoever is still a member, although it might not be said now.
         if let Some(taken) = name.as_ref().and_then(|name| self.keys.get(name)) {
             return working.again(job, taken);
+        }
+        if let Some(before) = before(job)
+            && !self.keys.contains_key(&before)
+            && !self.recent.is_last(&before)
+        {
+            return Err(send_before_failed());
         }
         let decision = working.decide(job, &self.limits)?;
         let Decision::Append { kind, body, reply_to, redactions, change, digest } = decision else {
@@ -271,6 +285,11 @@ impl<'a> Batch<'a> {
     }
 }
 
+fn send_before_failed() -> Refusal {
+    let why = "the message that this one is to come after does not stand";
+    Refusal::new(Reason::SendBeforeFailed, why)
+}
+
 /// What became of a job.
 pub(super) type Outcome = Result<Published, Refusal>;
 
@@ -282,6 +301,13 @@ pub(super) fn key_name(job: &Job) -> Option<KeyName> {
         sender: proposal.sender.clone(),
         client_message_id: proposal.client_message_id.clone(),
     })
+}
+
+/// The name of what must stand before it.
+pub(super) fn before(job: &Job) -> Option<KeyName> {
+    let Proposal { room, sender, after, .. } = &job.proposal;
+    let client_message_id = after.clone()?;
+    Some(KeyName { room: room.clone(), sender: sender.clone(), client_message_id })
 }
 
 impl Working {

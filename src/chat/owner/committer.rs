@@ -216,7 +216,7 @@ impl Committer {
         fault::point("chat.deciding").await;
         self.committed_at = clock::micros(clock::System.now()).max(self.committed_at);
         let shared = self.shared.clone();
-        let mut batch = Batch::new(self.limits, self.committed_at, &shared.budget);
+        let mut batch = Batch::new(self.limits, self.committed_at, &shared.budget, &shared.recent);
         let jobs = prepare(&shared, &mut batch, jobs, look_up).await;
         let span = commit_span(&jobs);
         jobs.into_iter().for_each(|job| batch.decide(job));

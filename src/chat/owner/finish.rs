@@ -45,6 +45,9 @@ fn settle(
 ) -> Vec<Arc<Session>> {
     let mut answered = Vec::new();
     for (job, outcome) in outcomes {
+        if outcome.is_ok() {
+            shared.recent.stands(&job);
+        }
         let not_owned = matches!(&outcome, Err(why) if why.reason == Reason::NotOwner);
         match &shared.peers {
             Some(peers) if not_owned && !job.is_brought() => pass_on(peers, job),

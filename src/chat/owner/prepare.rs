@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use futures_util::future::join_all;
 
 use super::Shared;
-use super::batch::{Batch, key_name};
+use super::batch::{Batch, before, key_name};
 use super::load::know;
 use crate::chat::Job;
 use crate::refusal::Refusal;
@@ -28,9 +28,9 @@ pub(super) async fn prepare(
     let mut names = BTreeMap::<u16, Vec<KeyName>>::new();
     let asked = jobs.iter().filter(|job| look_up && !no_room.contains_key(&job.proposal.room));
     for job in asked {
-        if let Some(name) = key_name(job) {
-            names.entry(job.partition).or_default().push(name);
-        }
+        let wanted = names.entry(job.partition).or_default();
+        wanted.extend(key_name(job));
+        wanted.extend(before(job));
     }
     let no_keys = keys(shared, batch, names).await;
     let mut ready = Vec::with_capacity(jobs.len());

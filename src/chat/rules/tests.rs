@@ -37,8 +37,13 @@ fn room(members: &[(&str, RoomRole)]) -> RoomState {
 
 fn propose(room: Option<&RoomState>, sender: &str, content: Content) -> Result<Decision, Refusal> {
     let client_message_id = Arc::from("m1");
-    let proposal =
-        Proposal { room: "lobby".into(), sender: who(sender), client_message_id, content };
+    let proposal = Proposal {
+        room: "lobby".into(),
+        sender: who(sender),
+        client_message_id,
+        after: None,
+        content,
+    };
     decide(room, &proposal, &LIMITS)
 }
 

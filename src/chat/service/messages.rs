@@ -45,6 +45,7 @@ impl ChatApi {
             room,
             sender: permit.principal().clone(),
             client_message_id: Arc::from(request.client_message_id),
+            after: None,
             content: Content::Text { body: request.body, reply_to: request.reply_to },
         };
         let published = self.router.publish(proposal).await?;

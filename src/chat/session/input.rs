@@ -174,6 +174,7 @@ impl Input {
         rules::check_message_id(&mut violations, &send.client_message_id);
         let max = self.owner.shared().config.max_body_bytes;
         rules::check_body(&mut violations, &send.body, max);
+        rules::check_after(&mut violations, &send.after);
         violations.finish()?;
         let (room, partition) = self.joined(&send.room_id)?;
         let span = self.span(&send.room_id);
@@ -181,6 +182,7 @@ impl Input {
             room,
             sender: self.session.principal().clone(),
             client_message_id: send.client_message_id.as_str().into(),
+            after: (!send.after.is_empty()).then(|| send.after.as_str().into()),
             content: Content::Text {
                 body: std::mem::take(&mut send.body),
                 reply_to: send.reply_to,

@@ -59,7 +59,7 @@ impl Client {
 
     pub(crate) async fn send(&self, room: &str, id: &str, body: &str) {
         let (room_id, client_message_id, body) = (room.into(), id.into(), body.into());
-        let send = pb::Send { room_id, client_message_id, body, reply_to: 0 };
+        let send = pb::Send { room_id, client_message_id, body, ..Default::default() };
         self.ask(Some(Ask::Send(send))).await;
     }
 

@@ -403,7 +403,7 @@ impl Cluster {
         content: Content,
     ) -> Result<Published, Refusal> {
         let (sender, client_message_id, room) = (who(sender), id.into(), room.into());
-        let proposal = Proposal { room, sender, client_message_id, content };
+        let proposal = Proposal { room, sender, client_message_id, after: None, content };
         self.chats[node].router().publish(proposal).await
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Each message keeps its id however often it is sent: the node appends an id
 //! once, so that sending again is safe. Messages of one room are sent in the
-//! order in which they were said. The box is bounded below the number of
+//! order in which they were said, and each names the one before it that has no
+//! answer yet: the owner appends it after that one or not at all. The box is
+//! bounded below the number of
 //! answers that a node lets wait, so that neither side can block the other.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -102,9 +104,15 @@ impl Outbox {
                 }
             }
         }
-        let item = self.items.get_mut(found?)?;
+        let found = found?;
+        let room = self.items.get(found)?.send.room_id.as_str();
+        // What is not answered may yet be refused: then this one must not stand.
+        let mut earlier = self.items.iter().take(found).rev();
+        let before = earlier.find(|item| item.send.room_id == room);
+        let after = before.map(|item| item.send.client_message_id.clone()).unwrap_or_default();
+        let item = self.items.get_mut(found)?;
         item.on = Some(link);
-        Some(item.send.clone())
+        Some(Send { after, ..item.send.clone() })
     }
 
     /// A link is gone: what was under way on it is sent again.
@@ -173,6 +181,24 @@ mod tests {
         outbox.release(1);
         outbox.push(send("r", "4"));
         assert_eq!(ids(&mut outbox, 2), ["1", "3", "4"]);
+    }
+
+    #[test]
+    fn a_message_names_the_one_before_it_that_has_no_answer() {
+        let mut outbox = Outbox::default();
+        let afters = |outbox: &mut Outbox, link| -> Vec<String> {
+            std::iter::from_fn(|| outbox.next(link, Duration::ZERO, |_| true))
+                .map(|send| send.after)
+                .collect()
+        };
+        for (room, id) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")] {
+            outbox.push(send(room, id));
+        }
+        assert_eq!(afters(&mut outbox, 1), ["", "", "1", "3"]);
+        // What stands, or was refused for good, is named no more.
+        assert!(outbox.answered("a", "3"));
+        outbox.release(1);
+        assert_eq!(afters(&mut outbox, 2), ["", "", "1"]);
     }
 
     #[test]

@@ -42,9 +42,11 @@ pub(in crate::cluster) fn publish(
         role: crate::chat::wire::role(role).into(),
     };
     let content = match &proposal.content {
-        Content::Text { body, reply_to } => {
-            Wire::Text(pb::Text { body: body.clone(), reply_to: *reply_to })
-        }
+        Content::Text { body, reply_to } => Wire::Text(pb::Text {
+            body: body.clone(),
+            reply_to: *reply_to,
+            after: proposal.after.as_deref().unwrap_or_default().to_owned(),
+        }),
         Content::CreateRoom { title } => Wire::CreateRoom(title.clone()),
         Content::SetTitle { title } => Wire::SetTitle(title.clone()),
         Content::AddMember { member: who, role } => Wire::AddMember(member(who, *role)),
@@ -73,8 +75,12 @@ pub(in crate::cluster) fn proposal(publish: pb::Publish) -> Option<Proposal> {
         let role = chat::RoomRole::try_from(number).ok()?;
         RoomRole::from_number(i64::from(i32::from(role)))
     };
+    let mut after = None;
     let content = match publish.content? {
-        Wire::Text(text) => Content::Text { body: text.body, reply_to: text.reply_to },
+        Wire::Text(text) => {
+            after = (!text.after.is_empty()).then(|| Arc::from(text.after));
+            Content::Text { body: text.body, reply_to: text.reply_to }
+        }
         Wire::CreateRoom(title) => Content::CreateRoom { title },
         Wire::SetTitle(title) => Content::SetTitle { title },
         Wire::AddMember(change) => {
@@ -92,6 +98,7 @@ pub(in crate::cluster) fn proposal(publish: pb::Publish) -> Option<Proposal> {
         room: publish.room_id.into(),
         sender: principal(publish.sender)?,
         client_message_id: Arc::from(publish.client_message_id),
+        after,
         content,
     })
 }
@@ -207,6 +214,7 @@ mod tests {
                 room: "r".into(),
                 sender: who("service/shop@corp.test"),
                 client_message_id: "m1".into(),
+                after: matches!(content, Content::Text { .. }).then(|| "m0".into()),
                 content,
             };
             let carried = publish(1, 7, &sent, None, Duration::from_millis(1500));

@@ -133,6 +133,7 @@ async fn a_call_that_is_sent_twice_is_done_once() {
         room: "r".into(),
         sender: who("bob"),
         client_message_id: Arc::from("call:0198"),
+        after: None,
         content: Content::RemoveMember { member: who("bob") },
     };
     let once = order(&cluster, &leave).await.expect("he leaves");
@@ -165,6 +166,7 @@ async fn what_a_peer_brings_is_never_passed_on() {
         room: "r".into(),
         sender: who("bob"),
         client_message_id: Arc::from("m"),
+        after: None,
         content: text,
     };
     assert_eq!(order(&cluster, &named).await.expect_err("given away").reason, Reason::NotOwner);

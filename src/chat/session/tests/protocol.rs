@@ -50,7 +50,7 @@ async fn refused_frames_are_answered_and_the_stream_goes_on() {
     assert_eq!(refused(&mut bob, join("r4", From::Latest(true))).await, Code::ResourceExhausted);
     let send = |room: &str, id: &str, body: &str| {
         let (room_id, client_message_id, body) = (room.into(), id.into(), body.into());
-        Some(Ask::Send(pb::Send { room_id, client_message_id, body, reply_to: 0 }))
+        Some(Ask::Send(pb::Send { room_id, client_message_id, body, ..Default::default() }))
     };
     assert_eq!(refused(&mut bob, send("r4", "x", "y")).await, Code::FailedPrecondition);
     assert_eq!(refused(&mut bob, send("r", "no id!", "y")).await, Code::InvalidArgument);

@@ -23,7 +23,8 @@ async fn start(path: &std::path::Path) -> Chat {
 
 async fn propose(chat: &Chat, id: &str, content: Content) -> Result<Published, Refusal> {
     let client_message_id = id.into();
-    let proposal = Proposal { room: "r".into(), sender: who("bob"), client_message_id, content };
+    let proposal =
+        Proposal { room: "r".into(), sender: who("bob"), client_message_id, after: None, content };
     chat.router().publish(proposal).await
 }
 

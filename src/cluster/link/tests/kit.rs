@@ -436,6 +436,7 @@ impl Node {
             room: "r".into(),
             sender: "user/bob@corp.test".parse().expect("a principal"),
             client_message_id: name.into(),
+            after: None,
             content: Content::Text { body: "b".into(), reply_to: 0 },
         };
         let (answer, answered) = oneshot::channel();
