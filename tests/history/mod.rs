@@ -66,8 +66,6 @@ pub struct Verdict {
     pub refused: usize,
     /// Entries given to readers.
     pub seen: usize,
-    /// Messages that stand before what their sender sent earlier.
-    pub overtaken: usize,
 }
 
 /// How many breaches are told.
@@ -187,8 +185,8 @@ impl Judge<'_> {
     }
 
     /// What was acknowledged before something else was sent stands before it.
-    /// What one client sent without waiting for the answers stands in the order
-    /// in which it was sent as long as nothing had to be sent again: counted.
+    /// What one client sent to a room stands in the order in which it was sent for
+    /// the first time, whether it waited for the answers or not.
     fn order(&mut self, events: &[Event]) {
         let mut newest: HashMap<&str, u64> = HashMap::new();
         let mut floor: HashMap<(&str, &str, &str), u64> = HashMap::new();
@@ -205,7 +203,10 @@ impl Judge<'_> {
                     };
                     let before = last.insert((room, client), place).unwrap_or(0);
                     if place <= before {
-                        self.verdict.overtaken += 1;
+                        self.breach(format!(
+                            "{room}: {id} of {client} stands at {place}, before what it sent \
+                             earlier, at {before}"
+                        ));
                     }
                 }
                 What::Acked { id, seq } => {

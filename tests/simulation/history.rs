@@ -141,6 +141,7 @@ impl History {
         let mut wrong = Vec::new();
         answers(&facts, &mut wrong);
         stands(&facts, log, &mut wrong);
+        in_order(&facts, log, &mut wrong);
         for reader in readers {
             let rooms: BTreeSet<&String> = log.iter().map(|entry| &entry.room).collect();
             for room in rooms {
@@ -195,6 +196,23 @@ fn stands(facts: &[(String, Fact)], log: &[Standing], wrong: &mut Vec<String>) {
         for entry in entries {
             if said.get(id) != Some(&(entry.room.as_str(), entry.body.as_str())) {
                 wrong.push(format!("nobody said {entry:?}"));
+            }
+        }
+    }
+}
+
+/// What somebody said in a room stands there in the order in which it was said.
+fn in_order(facts: &[(String, Fact)], log: &[Standing], wrong: &mut Vec<String>) {
+    let places: BTreeMap<&str, u64> =
+        log.iter().map(|entry| (entry.id.as_str(), entry.seq)).collect();
+    let mut last: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for (who, fact) in facts {
+        if let Fact::Said { room, id, .. } = fact
+            && let Some(place) = places.get(id.as_str())
+        {
+            let before = last.insert((who, room), *place).unwrap_or(0);
+            if *place <= before {
+                wrong.push(format!("{id} stands at {place}, before what {who} said earlier"));
             }
         }
     }
@@ -272,6 +290,9 @@ mod tests {
         assert!(judged(sound.clone(), &[entry(1, "b"), entry(2, "a")]) > 0, "another order");
         assert!(judged(sound.clone(), &[entry(1, "a"), entry(3, "b")]) > 0, "a gap");
         assert!(judged(sound, &[entry(1, "a"), entry(2, "b"), entry(3, "a")]) > 0, "a double");
+        let (a, b) = (vec![said("b"), said("a")], vec![saw(1, "a"), saw(2, "b")]);
+        let overtaken = [a, b, vec![ack("a", 1), ack("b", 2)]].concat();
+        assert_eq!(judged(overtaken, &log), 1, "what was said first stands second");
         let refused = Fact::Refused { id: "a".into(), why: "x".into() };
         assert_eq!(judged(vec![said("a"), refused, saw(1, "a")], &log[..1]), 1);
     }

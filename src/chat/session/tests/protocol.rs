@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tonic::Code;
 
-use crate::chat::testing::World;
+use crate::chat::testing::{Client, World};
 use crate::proto::chat::v1 as pb;
 use crate::proto::chat::v1::chat_request::Frame as Ask;
 use crate::proto::chat::v1::chat_response::Frame;
@@ -81,6 +81,41 @@ async fn a_send_names_every_violated_field_before_the_room_that_is_not_joined() 
             named.expect("it decodes").field_violations.into_iter().map(|it| it.field).collect();
         assert_eq!(fields, ["room_id", "client_message_id", "body"], "{room}");
     }
+}
+
+#[tokio::test]
+async fn a_send_is_taken_after_the_one_that_it_names_or_not_at_all() {
+    let world = World::new().await;
+    world.room("r").await;
+    let mut bob = world.client("bob");
+    bob.join("r", From::Latest(true)).await;
+    let send = |id: &str, after: &str| {
+        let (room_id, client_message_id) = ("r".into(), id.into());
+        let (body, after) = (id.into(), after.into());
+        Some(Ask::Send(pb::Send { room_id, client_message_id, body, after, reply_to: 0 }))
+    };
+    let sent = async |bob: &mut Client, id: &str, after: &str| {
+        bob.ask(send(id, after)).await;
+        match bob.answer().await {
+            Frame::Sent(sent) => sent.seq,
+            other => panic!("{id} was not taken: {other:?}"),
+        }
+    };
+    // Nobody has said a: what is to come after it does not stand before it.
+    assert_eq!(refused(&mut bob, send("b", "a")).await, Code::Unavailable);
+    assert_eq!(refused(&mut bob, send("c", "b")).await, Code::Unavailable);
+    assert_eq!(refused(&mut bob, send("c", "no id!")).await, Code::InvalidArgument);
+    let a = sent(&mut bob, "a", "").await;
+    assert_eq!(sent(&mut bob, "b", "a").await, a + 1);
+    // Not the last one: the store is asked.
+    assert_eq!(sent(&mut bob, "c", "a").await, a + 2);
+    // What stands is acknowledged again, whatever it names.
+    assert_eq!(sent(&mut bob, "b", "never").await, a + 1);
+    // Another's message of that name is none of his own.
+    world.text("r", "d", "alice's").await.expect("durable");
+    let mut waits = bob;
+    waits.ask(send("e", "d")).await;
+    assert!(matches!(waits.answer().await, Frame::Failed(_)));
 }
 
 #[tokio::test]
