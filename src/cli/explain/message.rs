@@ -22,7 +22,7 @@ pub(super) struct Message {
     /// Take a number for a client message id
     #[arg(long)]
     by_id: bool,
-    /// With an id: who sent it, as [kind/]id[@trust-domain]. Without it the
+    /// With an id: who sent it, as `[kind/]id[@trust-domain]`. Without it the
     /// room's members are looked through
     #[arg(long, value_name = "WHO")]
     sender: Option<String>,

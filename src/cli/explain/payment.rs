@@ -20,7 +20,7 @@ pub(super) struct Payment {
     #[arg(value_name = "ID|KEY")]
     payment: String,
     /// With a key: the account on which the caller acted, as
-    /// [kind/]id[@trust-domain]
+    /// `[kind/]id[@trust-domain]`
     #[arg(long, value_name = "WHO")]
     account: Option<String>,
 }
