@@ -12,7 +12,7 @@ use crate::security::mesh::Mesh;
 use crate::security::{Security, SecurityProblem};
 use crate::store::datadir;
 use crate::store::location::{self, Location};
-use crate::store::sqlite::share::unshareable;
+use crate::store::sqlite::share::{name, unshareable};
 
 /// Loads it: files, environment, and flags as the last word. `more` are keys
 /// that a command has flags of its own for.
@@ -56,13 +56,18 @@ pub fn unfit(config: &Config) -> Vec<SecurityProblem> {
     }
     match location::of(config.store.url.expose_secret(), &dir) {
         Err(error) => problems.push(SecurityProblem::new("store.url", error)),
-        Ok(Location::Sqlite(file)) if config.cluster.shared_file => {
-            // A directory that is not there yet cannot be looked at.
-            if let Ok(Some(reason)) = unshareable(&file) {
+        Ok(Location::Sqlite(file)) => {
+            // What is not there yet, or not to be seen, cannot be looked at.
+            if let Ok(Some(reason)) = name::linked(&file) {
+                problems.push(SecurityProblem::new("store.url", reason));
+            }
+            if config.cluster.shared_file
+                && let Ok(Some(reason)) = unshareable(&file)
+            {
                 problems.push(SecurityProblem::new("cluster.shared_file", reason));
             }
         }
-        Ok(_) => {}
+        Ok(Location::Postgres) => {}
     }
     problems
 }

@@ -1,6 +1,6 @@
 //! The node's database, whichever engine it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
@@ -22,7 +22,7 @@ pub(super) enum Database {
     /// One node's own file.
     Sqlite(SqliteStore),
     /// A file that nodes of this machine share.
-    Shared(SqliteStore, PathBuf),
+    Shared(SqliteStore),
     /// Shared by the nodes of a cluster.
     Postgres(PgStore),
 }
@@ -49,7 +49,7 @@ impl Database {
         let metrics = StoreMetrics::register(registry);
         Ok(if config.cluster.shared_file {
             let store = SqliteStore::open_shared(&file, settings.readers, metrics).await?;
-            Self::Shared(store.counted(operations), file)
+            Self::Shared(store.counted(operations))
         } else {
             let store = SqliteStore::open_alone(&file, settings.readers, metrics).await?;
             Self::Sqlite(store.counted(operations))
@@ -61,7 +61,7 @@ impl Database {
     pub(super) async fn sandbox(&self, data_dir: &Path) -> Result<Sandbox, StoreError> {
         match self {
             Self::Sqlite(_) => Sandbox::open(&data_dir.join("sandbox.db")).await,
-            Self::Shared(_, file) => Sandbox::open(&file.with_file_name("sandbox.db")).await,
+            Self::Shared(store) => Sandbox::open(&store.file().with_file_name("sandbox.db")).await,
             Self::Postgres(store) => Sandbox::open_shared(store).await,
         }
     }
@@ -69,7 +69,7 @@ impl Database {
     /// Everything that services keep.
     pub(super) fn store(&self) -> Arc<dyn Store> {
         match self {
-            Self::Sqlite(store) | Self::Shared(store, _) => Arc::new(store.clone()),
+            Self::Sqlite(store) | Self::Shared(store) => Arc::new(store.clone()),
             Self::Postgres(store) => Arc::new(store.clone()),
         }
     }
@@ -78,7 +78,7 @@ impl Database {
     pub(super) fn cluster(&self) -> Option<Arc<dyn ClusterStore>> {
         match self {
             Self::Sqlite(_) => None,
-            Self::Shared(store, _) => Some(Arc::new(store.clone())),
+            Self::Shared(store) => Some(Arc::new(store.clone())),
             Self::Postgres(store) => Some(Arc::new(store.clone())),
         }
     }
@@ -95,7 +95,7 @@ impl Database {
     /// Makes the node not ready while the database cannot be used.
     pub(super) fn watch_readiness(&self, readiness: &Readiness) {
         match self {
-            Self::Sqlite(store) | Self::Shared(store, _) => store.watch_readiness(readiness),
+            Self::Sqlite(store) | Self::Shared(store) => store.watch_readiness(readiness),
             Self::Postgres(store) => store.watch_readiness(readiness),
         }
     }
@@ -111,7 +111,7 @@ impl Database {
     /// Writes what is left and closes.
     pub(super) async fn close(&self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) | Self::Shared(store, _) => store.close().await,
+            Self::Sqlite(store) | Self::Shared(store) => store.close().await,
             Self::Postgres(store) => {
                 store.close().await;
                 Ok(())

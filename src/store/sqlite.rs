@@ -33,8 +33,8 @@ use tracing::Instrument;
 pub(crate) use self::migrate::{applied, newest};
 
 pub use self::metrics::StoreMetrics;
-use self::share::Usage;
 use self::share::turn::Turn;
+use self::share::{Usage, name};
 use self::writer::{JobFuture, Writer};
 use super::StoreError;
 use super::operation::Operations;
@@ -63,6 +63,8 @@ pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
     operations: Operations,
+    /// The file's one name.
+    file: Arc<Path>,
     /// Dropped with the last clone.
     usage: Arc<Usage>,
 }
@@ -83,7 +85,7 @@ impl SqliteStore {
         readers: u32,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
-        Self::open_as(path, readers, metrics, Usage::Open).await
+        Self::open_as(path, readers, metrics, |_| Ok(Usage::Open)).await
     }
 
     /// For a node that has the file to itself: refused
@@ -94,7 +96,7 @@ impl SqliteStore {
         readers: u32,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
-        Self::open_as(path, readers, metrics, Usage::alone(path)?).await
+        Self::open_as(path, readers, metrics, Usage::alone).await
     }
 
     /// For one of several nodes of this machine that share the file
@@ -105,16 +107,22 @@ impl SqliteStore {
         readers: u32,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
-        Self::open_as(path, readers, metrics, Usage::shared(path)?).await
+        Self::open_as(path, readers, metrics, Usage::shared).await
     }
 
+    /// Under the file's one name alone: what keeps processes apart is named
+    /// after it. How many names it has is counted once it is there and locked.
     async fn open_as(
         path: &Path,
         readers: u32,
         metrics: StoreMetrics,
-        usage: Usage,
+        usage: fn(&Path) -> Result<Usage, StoreError>,
     ) -> Result<Self, StoreError> {
+        let file: Arc<Path> = name::resolve(path)?.into();
+        let path = &*file;
+        let usage = usage(path)?;
         create(path)?;
+        name::check(path)?;
         let turn = usage.nodes().is_some().then(|| Turn::of(path)).transpose()?;
         let writer = Writer::open(writing(path), turn, metrics).await?;
         let readers = SqlitePoolOptions::new()
@@ -123,13 +131,18 @@ impl SqliteStore {
             .connect_with(reading(path))
             .await?;
         let operations = Operations::default();
-        Ok(Self { writer, readers, operations, usage: Arc::new(usage) })
+        Ok(Self { writer, readers, operations, file, usage: Arc::new(usage) })
     }
 
     /// The same store, with its operations counted there.
     pub fn counted(mut self, operations: Operations) -> Self {
         self.operations = operations;
         self
+    }
+
+    /// The file, by the name that all who open it meet at.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Whether several nodes share the file.

@@ -201,6 +201,32 @@ async fn a_lone_node_and_nodes_that_share_refuse_each_other() {
     assert_eq!(history(&first, "c").await.len(), 2);
 }
 
+#[tokio::test]
+async fn one_file_under_two_names_is_not_taken_twice() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("simpul.db");
+    let alone = async |path: &Path| {
+        SqliteStore::open_alone(path, 1, StoreMetrics::default()).await.map_err(|e| e.to_string())
+    };
+    let first = alone(&path).await.expect("opened");
+    std::fs::create_dir(dir.path().join("else")).expect("made");
+    let link = dir.path().join("else/link.db");
+    std::os::unix::fs::symlink(&path, &link).expect("linked");
+    let refused = alone(&link).await.expect_err("a symbolic link to a file in use");
+    assert!(refused.contains("in use by another node"), "{refused}");
+    let hard = dir.path().join("else/hard.db");
+    std::fs::hard_link(&path, &hard).expect("linked");
+    let refused = alone(&hard).await.expect_err("a hard link to a file in use");
+    assert!(refused.contains("store.url") && refused.contains("2 names"), "{refused}");
+    first.post(posting()).await.expect("posted");
+    first.close().await.expect("closed");
+    drop(first);
+    assert!(alone(&path).await.is_err(), "neither name will do");
+    std::fs::remove_file(&hard).expect("removed");
+    let again = alone(&link).await.expect("one name, reached by a link");
+    assert_eq!(history(&again, "c").await.len(), 1);
+}
+
 /// A node that ends by itself lets go, so that its next run need not wait.
 #[tokio::test]
 async fn a_node_that_left_or_closed_is_not_alive() {

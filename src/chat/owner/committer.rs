@@ -37,6 +37,9 @@ const CARE: Duration = Duration::from_secs(1);
 /// What the node lacks until its partitions are taken.
 const PENDING: &str = "partitions taken";
 
+/// What a node that is alone lacks once another has taken a partition from it.
+const LOST: &str = "partitions owned";
+
 /// The owner's task.
 #[derive(Debug)]
 pub(crate) struct Committer {
@@ -52,6 +55,8 @@ pub(crate) struct Committer {
     look_up_until: Duration,
     /// Rooms that wait to be brought back, a few between two groups.
     resuming: VecDeque<Arc<Room>>,
+    /// Held while a partition is lost that nobody but this node should have.
+    lost: Option<Guard>,
 }
 
 impl Committer {
@@ -72,6 +77,7 @@ impl Committer {
             committed_at: 0,
             look_up_until: Duration::ZERO,
             resuming: VecDeque::new(),
+            lost: None,
         }
     }
 

@@ -102,6 +102,12 @@ impl View {
         (0..self.count()).for_each(|partition| self.lose(partition));
     }
 
+    /// Whether a partition that was taken is somebody else's now. Of use to a
+    /// node that is alone: it has all of them, or has lost some.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.partitions.iter().any(|place| place.confirmed.load(Ordering::Acquire) == 0)
+    }
+
     /// What a read that began at `began` said. A partition that is somebody
     /// else's, or ours under another epoch, is confirmed no more.
     pub(crate) fn confirm(&self, states: &[PartitionState], began: Duration) {

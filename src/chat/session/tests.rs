@@ -5,6 +5,8 @@ mod lagging;
 mod protocol;
 mod restart;
 
+use std::collections::BTreeMap;
+
 use crate::chat::Content;
 use crate::chat::testing::{Fault, World, who};
 use crate::proto::chat::v1::chat_response::Frame;
@@ -132,6 +134,17 @@ async fn an_old_epoch_acknowledges_nothing_and_halts_the_room() {
     let Frame::Failed(failed) = bob.answer().await else { panic!("no refusal") };
     assert_eq!(failed.code, i32::from(Code::Unavailable));
     assert!(bob.is_silent());
+}
+
+#[tokio::test]
+async fn a_lone_node_that_lost_its_partitions_says_so_though_nobody_writes() {
+    let world = World::new().await;
+    let shows = |pending: &BTreeMap<&str, usize>| pending.contains_key("partitions owned");
+    let mut readiness = world.readiness.subscribe();
+    assert!(world.readiness.is_ready());
+    world.store.raise_epochs();
+    readiness.wait_for(shows).await.expect("told");
+    assert!(!world.readiness.is_ready());
 }
 
 #[tokio::test]

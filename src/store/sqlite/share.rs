@@ -9,9 +9,11 @@
 //!
 //! All are locks of the kernel on open files: they end with the process, however
 //! it ends, and never have to be cleaned up. They mean nothing on a network file
-//! system, and neither does SQLite's shared memory ([`filesystem`]).
+//! system, and neither does SQLite's shared memory ([`filesystem`]). And they mean
+//! nothing unless all come by the same name ([`name`]).
 
 mod filesystem;
+pub(crate) mod name;
 pub(super) mod nodes;
 pub(super) mod turn;
 
@@ -44,7 +46,7 @@ pub(super) enum Usage {
 }
 
 impl Usage {
-    /// Refuses while nodes share the file.
+    /// Refuses while nodes share the file. The path is its one name ([`name::resolve`]).
     pub(super) fn alone(path: &Path) -> Result<Self, StoreError> {
         let (name, file) = usage_file(path)?;
         match file.try_lock() {
@@ -58,7 +60,8 @@ impl Usage {
         }
     }
 
-    /// Refuses a network file system, and a file that a node has to itself.
+    /// Refuses a network file system, and a file that a node has to itself. The
+    /// path is its one name ([`name::resolve`]).
     pub(super) fn shared(path: &Path) -> Result<Self, StoreError> {
         let dir = directory(path);
         if let Some(reason) = unshareable(path).map_err(|error| unusable(dir, &error))? {
@@ -87,7 +90,8 @@ impl Usage {
 
 /// Why nodes cannot share this file, whatever they do; looks only.
 pub(crate) fn unshareable(path: &Path) -> io::Result<Option<String>> {
-    let dir = directory(path);
+    let path = name::resolved(path)?;
+    let dir = directory(&path);
     Ok(filesystem::refused(dir)?.map(|reason| {
         format!(
             "{} is on {reason}; nodes share a file on a local file system of one machine, and a \

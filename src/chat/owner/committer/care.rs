@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::Committer;
+use super::{Committer, LOST};
 use crate::chat::owner::load::open;
 use crate::chat::owner::memory::keep_budget;
 use crate::chat::owner::turn::refuse;
@@ -78,12 +78,28 @@ impl Committer {
         .await;
     }
 
+    /// A node that is alone takes nothing back: somebody else writes its rooms,
+    /// and would be fenced in turn. But nobody is to be sent to it any more.
+    fn look_for_loss(&mut self) {
+        let lost = self.shared.view.has_lost();
+        if lost && self.lost.is_none() {
+            tracing::error!(
+                "another node has taken partitions of this one, which should be alone on its \
+                 store (store.url): stop one of them, then start this one again"
+            );
+            self.lost = Some(self.readiness.hold(LOST));
+        } else if !lost {
+            self.lost = None;
+        }
+    }
+
     /// Memory: suspended rooms come back, idle ones go, the budget is kept.
     pub(super) async fn care(&mut self) {
         if self.shared.peers.is_some() {
             let suspended = self.suspended();
             self.resuming.extend(suspended);
         } else {
+            self.look_for_loss();
             self.resume().await;
         }
         let shared = &self.shared;

@@ -55,3 +55,20 @@ async fn a_turn_is_had_by_one_and_handed_on() {
     drop(second);
     drop(two.take().await.expect("again"));
 }
+
+#[test]
+fn a_file_has_one_name_by_whatever_link_it_is_reached() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let real = dir.path().canonicalize().expect("is there").join("simpul.db");
+    let (link, nowhere) = (dir.path().join("link.db"), dir.path().join("nowhere.db"));
+    assert_eq!(name::resolve(&dir.path().join("simpul.db")).ok(), Some(real.clone()), "not made");
+    std::fs::write(&real, "").expect("made");
+    std::os::unix::fs::symlink("simpul.db", &link).expect("linked");
+    assert_eq!(name::resolve(&link).ok(), Some(real.clone()));
+    std::os::unix::fs::symlink("missing.db", &nowhere).expect("linked");
+    assert!(name::resolve(&nowhere).is_err(), "a link that leads nowhere");
+    name::check(&real).expect("one name");
+    std::fs::hard_link(&real, dir.path().join("hard.db")).expect("linked");
+    let told = name::check(&real).expect_err("two names").to_string();
+    assert!(told.contains("store.url") && told.contains("2 names"), "{told}");
+}
