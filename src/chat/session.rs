@@ -12,6 +12,7 @@
 //! owner's task puts frames there while it holds a room.
 
 mod body;
+mod departure;
 mod input;
 mod join;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::metrics::Counting;
@@ -65,8 +67,8 @@ pub(crate) struct Session {
     turned_away: AtomicBool,
     /// One of the two has come.
     closing: Notify,
-    /// It was told to go elsewhere.
-    moved: AtomicBool,
+    /// It was told to go elsewhere: until when it may take to be gone.
+    moved: OnceLock<Instant>,
     /// Ends the stream of a client that takes nothing any more.
     cut: OnceLock<Cut>,
     in_flight: AtomicUsize,
@@ -137,7 +139,7 @@ impl Session {
             closed: AtomicBool::new(false),
             turned_away: AtomicBool::new(false),
             closing: Notify::new(),
-            moved: AtomicBool::new(false),
+            moved: OnceLock::new(),
             cut: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
             out: Mutex::default(),
@@ -158,32 +160,6 @@ impl Session {
     /// A send is under way until [`Session::settle`].
     pub(crate) fn begin_send(&self) {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Tells the client to go elsewhere, once. False when it was told before, or
-    /// is gone.
-    pub(crate) fn tell_move(&self, addresses: &[String], jitter: Duration) -> bool {
-        if self.closed.load(Ordering::Acquire) || self.moved.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        let text = "please go on at another node; nothing is lost";
-        self.push(departure(pb::NoticeKind::Move, addresses, jitter, text));
-        self.wake();
-        true
-    }
-
-    /// Whether it was told to go elsewhere.
-    pub(crate) fn has_moved(&self) -> bool {
-        self.moved.load(Ordering::Acquire)
-    }
-
-    /// Ends the stream with a refusal, after Notice DRAINING.
-    pub(crate) fn turn_away(&self, why: Refusal, addresses: &[String]) {
-        let text = "the node cannot serve you now: connect again, elsewhere";
-        self.push(departure(pb::NoticeKind::Draining, addresses, Duration::ZERO, text));
-        self.end(why.into());
-        self.turned_away.store(true, Ordering::Release);
-        self.closing.notify_waiters();
     }
 
     /// The outcome of a send: its acknowledgement, or why it failed. The caller
@@ -362,17 +338,6 @@ impl Reader {
     pub(crate) fn wake(&self) {
         self.session.wake();
     }
-}
-
-/// A notice about the whole stream, with where to go.
-fn departure(kind: pb::NoticeKind, addresses: &[String], jitter: Duration, text: &str) -> Frame {
-    Frame::Notice(pb::Notice {
-        kind: kind.into(),
-        text: text.into(),
-        addresses: addresses.to_vec(),
-        jitter: prost_types::Duration::try_from(jitter).ok().filter(|_| !jitter.is_zero()),
-        ..pb::Notice::default()
-    })
 }
 
 fn notice(kind: pb::NoticeKind, room: &str, head: u64, text: &str) -> Frame {

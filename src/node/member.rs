@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::mesh::{DeadOnes, Elsewhere, Linked, Remembered, tell};
 use super::{Bound, MeshEnd, StartError};
@@ -28,7 +29,7 @@ const RELEASE: &str = env!("CARGO_PKG_VERSION");
 const JITTER: Duration = Duration::from_secs(1);
 
 /// How long the row may take to say that the node has left.
-const LEAVE: Duration = Duration::from_secs(2);
+pub(super) const LEAVE: Duration = Duration::from_secs(2);
 
 /// Links and store of a node that has others, before chat stands.
 #[derive(Debug)]
@@ -191,14 +192,15 @@ impl Member {
     }
 
     /// Hands the partitions over, for so long at most, and tells sessions where
-    /// they may go.
-    pub(super) async fn hand_over(&self, within: Duration) {
+    /// they may go. These have a part of the time until the stop's end to be gone.
+    pub(super) async fn hand_over(&self, within: Duration, end: Instant) {
         if !self.handle.hand_over(within).await {
             tracing::warn!("not every partition was handed over in time; others take the rest");
         }
         let elsewhere = self.handle.standing().borrow().elsewhere.clone();
         if !elsewhere.is_empty() {
-            self.partitions.move_sessions(usize::MAX, &elsewhere, JITTER.min(within));
+            let left = end.saturating_duration_since(Instant::now());
+            self.partitions.move_sessions(usize::MAX, &elsewhere, JITTER.min(left / 2));
         }
     }
 
@@ -209,9 +211,9 @@ impl Member {
         let _ = (&mut self.driver).await;
     }
 
-    /// Leaves the cluster.
-    pub(super) async fn leave(&self) {
-        self.handle.leave(LEAVE).await;
+    /// Leaves the cluster, or ends without a word when the store does not answer.
+    pub(super) async fn leave(&self, within: Duration) {
+        self.handle.leave(within).await;
         self.driver.abort();
     }
 }

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use simpul::proto::chat::v1::join::From;
 
 use crate::cluster::Cluster;
-use crate::support::{command, eventually};
+use crate::server::{Server, Wanted};
+use crate::support::{LONG, Node, command, eventually};
 use crate::talk::{Session, room};
 
 /// Twice what it takes on a machine that has nothing else to do.
@@ -53,6 +54,29 @@ async fn a_reader_of_a_frozen_node_is_elsewhere_soon_and_commands_do_not_wait_fo
     assert!(took < SOON, "the reader stayed for {took:?}");
     assert!(longest < SOON, "a command took {longest:?}");
     cluster.end().await;
+}
+
+/// What comes after the streams waits for a store that is away, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_ends_within_its_grace_period_while_its_database_is_frozen() {
+    let test = "a stop without a database";
+    let Some(server) = Server::start(test, Wanted::default()).await else { return };
+    let url = server.url("postgres", "postgres");
+    let env = [
+        ("SIMPUL_STORE__URL", &url[..]),
+        ("SIMPUL_NODE__ID", "n0"),
+        ("SIMPUL_SHUTDOWN__DELAY", "0s"),
+        ("SIMPUL_SHUTDOWN__GRACE", "4s"),
+    ];
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut node = Node::start_in(dir.path(), &env);
+    node.ok(&["room", "create", "lobby", "--as", "alice"]);
+    server.freeze();
+    let begun = Instant::now();
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait(LONG), Some(0));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "it ended after {took:?}");
 }
 
 /// Whoever takes over from it next must find its sessions by their name.

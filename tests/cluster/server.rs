@@ -103,6 +103,32 @@ impl Server {
         sqlx::query_scalar(question).fetch_one(&mut connection).await.expect("a number")
     }
 
+    /// Stops it and all its sessions without ending them: nothing is answered,
+    /// nothing is refused.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// To the server first: stopped, it starts no more processes.
+    fn signal_all(&self, signal: Signal) {
+        let server = Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(server, signal);
+        for process in std::fs::read_dir("/proc").expect("processes").flatten() {
+            let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            // After the name, which may hold anything: state, parent.
+            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+            let ours = parent.and_then(|parent| parent.parse().ok()).and_then(Pid::from_raw);
+            if ours == Some(server)
+                && let Some(pid) = Pid::from_raw(pid)
+            {
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+        }
+    }
+
     /// A folder that is its own.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -111,6 +137,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.signal_all(Signal::CONT);
         // At once, and its sessions with it.
         let _ = rustix::process::kill_process(Pid::from_child(&self.child), Signal::QUIT);
         let _ = self.child.wait();

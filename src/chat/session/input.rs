@@ -2,7 +2,8 @@
 //!
 //! It ends with the body, with the permit, when the node stops, or when the
 //! client breaks the protocol; after the client has ended its side it waits for
-//! the body to deliver what was asked for.
+//! the body to deliver what was asked for. When the node stops, a client that
+//! was told to go elsewhere keeps its stream for the time it was given to go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use tonic::{Code, Status, Streaming};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{Session, departure};
+use super::Session;
+use super::departure::departure;
 use crate::chat::owner::Owner;
 use crate::chat::{Content, FrameLimit, Job, Proposal, rules, trace, wire};
 use crate::drain;
@@ -71,26 +73,29 @@ impl Input {
             biased;
             () = session.over() => return session.cut_unless_closed().await,
             why = validity.ended() => why.into(),
-            () = drain.graceful() => {
-                let (hints, text) =
-                    (self.owner.shared().sessions.hints(), "the node is stopping: connect again");
-                let kind = pb::NoticeKind::Draining;
-                session.push(departure(kind, &hints, Duration::ZERO, text));
-                session.wake();
-                tokio::select! {
-                    biased;
-                    () = session.until(Session::is_settled) => {}
-                    () = session.closed() => return,
-                    () = drain.forced() => {}
-                }
-                session.end(Refusal::new(Reason::Draining, "the node is stopping").into());
-                // Who reads slowly has until the drain's deadline.
-                return;
-            }
+            () = session.time_to_go(&mut drain) => return self.depart(&mut drain).await,
             status = work => status,
         };
         session.end(status);
         session.cut_unless_closed().await;
+    }
+
+    /// The node stops: says so, and ends the stream when every send has its
+    /// outcome. Nothing is read any more.
+    async fn depart(&self, drain: &mut drain::Watch) {
+        let session = &self.session;
+        let hints = self.owner.shared().sessions.hints();
+        let text = "the node is stopping: connect again";
+        session.push(departure(pb::NoticeKind::Draining, &hints, Duration::ZERO, text));
+        session.wake();
+        tokio::select! {
+            biased;
+            () = session.until(Session::is_settled) => {}
+            () = session.closed() => return,
+            () = drain.forced() => {}
+        }
+        // Who reads slowly has until the drain's deadline.
+        session.end(Refusal::new(Reason::Draining, "the node is stopping").into());
     }
 
     /// Reads and executes frames.

@@ -1,6 +1,7 @@
 //! Sessions over a store in memory, their bodies polled by hand.
 
 mod access;
+mod departure;
 mod lagging;
 mod protocol;
 mod restart;
