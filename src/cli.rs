@@ -106,7 +106,7 @@ fn run(arguments: Vec<OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return refuse(&error, as_json),
     };
-    let env = Env { output: Output::new(cli.global.output), global: cli.global };
+    let env = Env { output: Output::of(cli.global.output), global: cli.global };
     let command = cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::default()));
     match execute(command, &env) {
         Ok(exit) => exit,

@@ -27,6 +27,19 @@ pub fn is_client_key(text: &str) -> bool {
 pub const SHORT_NAME_RULE: &str =
     "must have 1 to 64 characters of a-z 0-9 . _ - and begin with a letter or digit";
 
+/// [`SHORT_NAME_RULE`] with the shape of a text that breaks it, never the text.
+pub fn short_name_rule(text: &str) -> String {
+    let inner = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
+    let fits = |(at, c): (usize, char)| inner(c) && (at > 0 || c.is_ascii_alphanumeric());
+    let length = text.chars().count();
+    let shape = match text.chars().enumerate().position(|it| !fits(it)) {
+        _ if length == 0 => "it is empty".to_owned(),
+        Some(at) => format!("it has {length}, and number {} does not fit", at + 1),
+        None => format!("it has {length}"),
+    };
+    format!("{SHORT_NAME_RULE}; {shape}")
+}
+
 /// What [`is_client_key`] asks for, to be put after a field's name.
 pub const CLIENT_KEY_RULE: &str = "must have 1 to 64 characters of A-Z a-z 0-9 . _ -";
 
@@ -43,6 +56,21 @@ mod tests {
         let longer = "a".repeat(65);
         for bad in ["", "-a", ".a", "A", "a b", "a/b", "é", &longer] {
             assert!(!is_short_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_tells_the_shape_and_not_the_text() {
+        let longer = "a".repeat(65);
+        for (bad, shape) in [
+            ("", "; it is empty"),
+            ("-secret", "; it has 7, and number 1 does not fit"),
+            ("Secret", "; it has 6, and number 1 does not fit"),
+            ("secret éa", "; it has 9, and number 7 does not fit"),
+            (&longer, "; it has 65"),
+        ] {
+            let rule = short_name_rule(bad);
+            assert_eq!(rule.strip_prefix(SHORT_NAME_RULE), Some(shape));
         }
     }
 }

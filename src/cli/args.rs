@@ -16,9 +16,9 @@ const CONFIGURATION: &str = "Configuration";
 /// Flags before or after the command's name.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
-    /// How results look
-    #[arg(long, short, global = true, value_enum, default_value_t)]
-    pub output: Format,
+    /// How results look [default: text]
+    #[arg(long, short, global = true, value_enum)]
+    pub output: Option<Format>,
 
     /// The data directory of the local node [env: SIMPUL_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", help_heading = NODE)]

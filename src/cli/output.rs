@@ -24,12 +24,23 @@ pub enum Format {
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     format: Format,
+    chosen: bool,
 }
 
 impl Output {
     /// Prints to standard output in a format.
     pub fn new(format: Format) -> Self {
-        Self { format }
+        Self { format, chosen: true }
+    }
+
+    /// Prints as `--output` says, or as people like it.
+    pub fn of(chosen: Option<Format>) -> Self {
+        Self { format: chosen.unwrap_or_default(), chosen: chosen.is_some() }
+    }
+
+    /// Whether the format was asked for.
+    pub fn is_chosen(self) -> bool {
+        self.chosen
     }
 
     /// Whether scripts read it.

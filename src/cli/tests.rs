@@ -36,8 +36,8 @@ fn the_lines_of_the_tour_parse_with_and_without_json() {
         "simpul|health|--watch",
         "simpul|context|set|prod|--server|a:1",
     ] {
-        assert_eq!(good(line).global.output, Format::Text);
-        assert_eq!(good(&format!("{line}|--output|json")).global.output, Format::Json);
+        assert_eq!(good(line).global.output, None);
+        assert_eq!(good(&format!("{line}|--output|json")).global.output, Some(Format::Json));
     }
 }
 

@@ -108,7 +108,7 @@ impl ClusterService for ClusterApi {
         AuditSubject::note(&request, |request| format!("node {}", request.node_id));
         let node = request.into_inner().node_id;
         let mut violations = Violations::new();
-        violations.check(id::is_short_name(&node), "node_id", || id::SHORT_NAME_RULE.to_owned());
+        violations.check(id::is_short_name(&node), "node_id", || id::short_name_rule(&node));
         violations.finish()?;
         self.view.drain(&node).await?;
         Ok(Response::new(pb::DrainNodeResponse {}))

@@ -3,6 +3,7 @@
 
 mod access;
 mod limits;
+mod places;
 
 use std::path::Path;
 
@@ -40,6 +41,7 @@ pub fn check(config: &Config) -> Vec<(String, String)> {
     tls(config, &mut broken);
     access::check(&config.auth, &mut broken);
     limits::check(config, &mut broken);
+    places::check(config, &mut broken);
     store(config, &mut broken);
     if config.profile == Profile::Production {
         production(config, &mut broken);
@@ -48,8 +50,9 @@ pub fn check(config: &Config) -> Vec<(String, String)> {
 }
 
 fn node(config: &Config, broken: &mut Broken) {
-    let named = config.node.id.as_deref().is_none_or(id::is_short_name);
-    broken.unless(named, "node.id", id::SHORT_NAME_RULE);
+    if let Some(name) = &config.node.id {
+        broken.unless(id::is_short_name(name), "node.id", id::short_name_rule(name));
+    }
     broken.unless(!config.data_dir.as_os_str().is_empty(), "data_dir", "must not be empty");
     let (public, admin) = (config.listen.public, config.listen.admin);
     let apart = public.port() == 0 || public != admin;
@@ -85,6 +88,11 @@ fn store(config: &Config, broken: &mut Broken) {
     let postgres = config.store.is_postgres();
     let known = postgres || config.store.url.expose_secret().starts_with("sqlite:");
     broken.unless(known, "store.url", "must begin with sqlite:, postgres: or postgresql:");
+    broken.unless(
+        !postgres || places::are_of_postgres(config.store.url.expose_secret()),
+        "store.url",
+        "must have PostgreSQL URLs alone when one of them is: a node uses one store",
+    );
     broken.unless(
         !(postgres && config.cluster.shared_file),
         "cluster.shared_file",

@@ -254,6 +254,21 @@ fn numbers_and_names_must_fit_together() {
         ("auth.bindings", r#"{"user/ani@dev.simpul": ["node"]}"#),
         ("tls.cert_file", "no-such-file.pem"),
         ("shutdown.grace", "2h"),
+        ("shutdown.grace", "0s"),
+        ("cluster.name", ""),
+        ("cluster.name", "Bad Name!"),
+        ("cluster.connections", "0"),
+        ("cluster.connections", "100"),
+        ("cluster.moves_per_second", "0"),
+        ("cluster.backlog_bytes", "1"),
+        ("node.advertise_public", "foo"),
+        ("node.advertise_mesh", "0.0.0.0:0"),
+        ("node.zone", "a\nb"),
+        ("store.connections", "0"),
+        ("store.connections", "3"),
+        ("store.statement_timeout", "0s"),
+        ("store.connect_timeout", "0s"),
+        ("store.url", "postgres://me@a/db,sqlite:x"),
     ] {
         let args = LoadArgs { overrides: env(&[(key, value)]), ..LoadArgs::default() };
         let problems = refused(&args);

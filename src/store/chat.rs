@@ -220,6 +220,16 @@ pub struct KeyName {
     pub client_message_id: Arc<str>,
 }
 
+/// What a store with another number of partitions answers.
+pub(crate) fn other_partitions(found: u64, wanted: u16) -> StoreError {
+    StoreError::Version(match found {
+        0 => format!("chat.partitions: {wanted} here, but a store has at least 1"),
+        _ => {
+            format!("chat.partitions: {wanted} here, but the store was made with {found}, for good")
+        }
+    })
+}
+
 /// The partition of a room: a stable hash (the first eight bytes of SHA-256,
 /// big endian) modulo the number of partitions.
 pub fn partition_of(room: &str, partitions: u16) -> u16 {

@@ -97,7 +97,7 @@ pub(crate) async fn partitions_are_taken_whole_and_counted<S: ChatStore + 'stati
     let store: Chat = open().await;
     assert!(store.partition_states().await.unwrap().is_empty());
     let refused = store.take_partitions("n1", 0).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Conflict(_)), "{refused}");
+    assert!(matches!(refused, StoreError::Version(_)), "{refused}");
     let first = store.take_partitions("n1", PARTITIONS).await.unwrap();
     let numbers: Vec<_> = first.iter().map(|state| state.partition).collect();
     assert_eq!(numbers, [0, 1, 2, 3]);
@@ -105,7 +105,7 @@ pub(crate) async fn partitions_are_taken_whole_and_counted<S: ChatStore + 'stati
     append(&store, 2, vec![create("lobby")]).await;
     for other in [PARTITIONS - 1, PARTITIONS + 1] {
         let refused = store.take_partitions("n2", other).await.unwrap_err();
-        assert!(matches!(refused, StoreError::Conflict(_)), "{refused}");
+        assert!(matches!(refused, StoreError::Version(_)), "{refused}");
     }
     let second = store.take_partitions("n2", PARTITIONS).await.unwrap();
     assert!(second.iter().all(|state| state.owner == "n2" && state.epoch == 2));

@@ -18,7 +18,8 @@ use crate::proto::cluster::v1::{Cluster, GetClusterRequest, WatchClusterRequest}
 #[command(after_help = "Examples:\n  simpul cluster status --as alice --role operator\n  \
     simpul cluster status --watch --as alice --role operator")]
 pub(super) struct StatusCommand {
-    /// Go on: a screen that is redrawn in a terminal, an object a line otherwise
+    /// Go on: a screen that is redrawn in a terminal; otherwise an object a line,
+    /// or with `-o text` the tables again and again
     #[arg(long, short)]
     pub(super) watch: bool,
 }
@@ -80,6 +81,9 @@ async fn pass(env: &Env, met: &mut bool, changes: &mut Changes) -> Result<(), Fa
 }
 
 fn show(env: &Env, cluster: &Cluster, changes: &mut Changes) -> Result<(), Failure> {
+    if !env.output.is_json() && !env.output.is_terminal() && env.output.is_chosen() {
+        return env.output.raw(&format!("{}\n", cluster_text(cluster)));
+    }
     if env.output.is_json() || !env.output.is_terminal() {
         return env.output.raw(&cluster_json(cluster).to_string());
     }

@@ -99,7 +99,10 @@ pub(super) fn node(
         zone: info.zone.clone(),
         release: info.release.clone(),
         beat: record.beat,
-        last_beat: prost_types::Duration::try_from(last_beat).ok(),
+        // Of one that is gone the answering node knows only since when it looks.
+        last_beat: Some(last_beat)
+            .filter(|_| record.state.is_alive())
+            .and_then(|age| prost_types::Duration::try_from(age).ok()),
         sessions: record.sessions,
         partitions: u32::try_from(owned).unwrap_or(u32::MAX),
         started_at: Some(clock::timestamp(info.started_at)),

@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use super::Broken;
-use crate::config::schema::{Chat, Config, Payment, Shutdown, Traffic};
+use crate::config::schema::{Chat, Cluster, Config, Payment, Shutdown, Store, Traffic};
 
 /// The longest drain: beyond it every orchestrator has killed the node.
 const MAX_SHUTDOWN: Duration = Duration::from_secs(3600);
+
+/// What a statement or a connection may take: less and nothing would succeed,
+/// more and an outage would never show.
+const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub(super) fn check(config: &Config, broken: &mut Broken) {
     traffic(&config.traffic, broken);
@@ -14,8 +19,34 @@ pub(super) fn check(config: &Config, broken: &mut Broken) {
     payment(&config.payment, broken);
     shutdown(&config.shutdown, broken);
     positive("tls.reload_interval", config.tls.reload_interval, broken);
-    let readers = (1..=256).contains(&config.store.readers);
+    store(&config.store, broken);
+    cluster(&config.cluster, config.traffic.max_message_bytes, broken);
+}
+
+fn store(store: &Store, broken: &mut Broken) {
+    let readers = (1..=256).contains(&store.readers);
     broken.unless(readers, "store.readers", "must be 1 to 256");
+    let connections = (6..=1000).contains(&store.connections);
+    broken.unless(connections, "store.connections", "must be 6 to 1000");
+    for (key, time) in [
+        ("store.connect_timeout", store.connect_timeout),
+        ("store.statement_timeout", store.statement_timeout),
+    ] {
+        let bounded = (MIN_STORE_TIMEOUT..=MAX_STORE_TIMEOUT).contains(&time);
+        broken.unless(bounded, key, "must be 100ms to 10m");
+    }
+}
+
+fn cluster(cluster: &Cluster, max_message_bytes: usize, broken: &mut Broken) {
+    let connections = (1..=16).contains(&cluster.connections);
+    broken.unless(connections, "cluster.connections", "must be 1 to 16");
+    broken.unless(
+        cluster.backlog_bytes >= max_message_bytes,
+        "cluster.backlog_bytes",
+        "must be at least traffic.max_message_bytes",
+    );
+    let moves = cluster.moves_per_second > 0;
+    broken.unless(moves, "cluster.moves_per_second", "must be at least 1");
 }
 
 fn traffic(traffic: &Traffic, broken: &mut Broken) {
@@ -90,6 +121,7 @@ fn shutdown(shutdown: &Shutdown, broken: &mut Broken) {
     broken.unless(bounded, "shutdown.delay", "must be at most 1h");
     let bounded = shutdown.grace <= MAX_SHUTDOWN;
     broken.unless(bounded, "shutdown.grace", "must be at most 1h");
+    positive("shutdown.grace", shutdown.grace, broken);
 }
 
 fn positive(key: &str, time: Duration, broken: &mut Broken) {

@@ -10,7 +10,7 @@ use crate::principal::Principal;
 use crate::store::StoreError;
 use crate::store::chat::{
     Appended, ChatStore, Entry, KeyName, KeyRecord, MemberRecord, PartitionAppend, PartitionState,
-    RoomId, RoomRecord, RoomRole,
+    RoomId, RoomRecord, RoomRole, other_partitions,
 };
 
 #[async_trait]
@@ -24,10 +24,9 @@ impl ChatStore for MemoryStore {
             if data.partitions.is_empty() && count > 0 {
                 data.make_partitions(count);
             } else if data.partitions.len() != usize::from(count) {
-                let what = "the store was made with another number of partitions";
-                return Err(StoreError::Conflict(what));
+                return Err(other_partitions(data.partitions.len() as u64, count));
             } else if count == 0 {
-                return Err(StoreError::Conflict("a store has partitions"));
+                return Err(other_partitions(0, count));
             }
             for row in data.partitions.values_mut() {
                 owner.clone_into(&mut row.owner);

@@ -8,7 +8,7 @@ use super::MemoryStore;
 use super::data::{Data, Posted};
 use crate::fault::{self, Plant};
 use crate::store::StoreError;
-use crate::store::chat::PartitionState;
+use crate::store::chat::{PartitionState, other_partitions};
 use crate::store::cluster::{
     Agreement, ClusterStore, Joined, Letter, NodeInfo, NodeRecord, NodeState, Observation,
     StoreIdentity,
@@ -27,7 +27,7 @@ impl ClusterStore for MemoryStore {
                 Ok(())
             }
             made if made == usize::from(count) => Ok(()),
-            made => Err(StoreError::Version(format!("it was made with {made} partitions"))),
+            made => Err(other_partitions(made as u64, count)),
         })
         .await
     }

@@ -2,11 +2,13 @@
 //! separated by commas or white space; a URL may also name several hosts
 //! (`postgres://user@a:5432,b:5433/db`), as libpq has it.
 //!
-//! Nothing here repeats a URL or a part of it: it may hold a password.
+//! No error repeats a URL: it may hold a password. What is told of a server that
+//! was understood is its host and port, and the files that it names.
 
 use std::str::FromStr as _;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 /// What a URL may say after `?`.
 const PARAMETERS: [&str; 9] =
@@ -30,6 +32,40 @@ pub enum AddressError {
         /// Which, from 1.
         at: usize,
     },
+    /// Address `at` has an `sslmode` that there is not.
+    #[error(
+        "address {at} has an unknown sslmode; known are disable, prefer, require, verify-ca and \
+         verify-full"
+    )]
+    Mode {
+        /// Which, from 1.
+        at: usize,
+    },
+}
+
+/// The server for logs and errors: its host and port or its socket's directory,
+/// without user and password.
+pub(super) fn place(server: &PgConnectOptions) -> String {
+    match server.get_socket() {
+        Some(socket) => format!("{}:{}", socket.display(), server.get_port()),
+        None => format!("{}:{}", server.get_host(), server.get_port()),
+    }
+}
+
+/// The first file that a server's parameters name and that cannot be read, with
+/// the reason.
+pub(super) fn unreadable_file(server: &PgConnectOptions) -> Option<String> {
+    if matches!(server.get_ssl_mode(), PgSslMode::Disable) {
+        return None;
+    }
+    let url = server.to_url_lossy();
+    url.query_pairs().find_map(|(name, path)| {
+        let is_file = matches!(&*name, "sslrootcert" | "sslcert" | "sslkey");
+        // The library writes a path so; what is no path may be the key itself.
+        let path = path.strip_prefix("file: ").filter(|_| is_file)?;
+        let error = std::fs::File::open(path).err()?;
+        Some(format!("{name} {path}: {error}"))
+    })
 }
 
 /// Whether the text is for this engine at all.
@@ -73,6 +109,11 @@ fn hosts(url: &str) -> Option<Vec<String>> {
     let (scheme, rest) = url.split_once("://").filter(|_| is_postgres(url))?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
+    // A password with a bare `/` or `#`: a part of it would be read as the host.
+    let path = tail.split('?').next().unwrap_or_default();
+    if path.contains('@') || url.contains('#') {
+        return None;
+    }
     let (user, hosts) = match authority.rsplit_once('@') {
         Some((user, hosts)) => (format!("{user}@"), hosts),
         None => (String::new(), authority),
@@ -87,7 +128,16 @@ fn check_parameters(url: &str, at: usize) -> Result<(), AddressError> {
         .split('&')
         .filter(|pair| !pair.is_empty())
         .all(|pair| PARAMETERS.contains(&pair.split('=').next().unwrap_or("")));
-    if known { Ok(()) } else { Err(AddressError::Parameter { at }) }
+    if !known {
+        return Err(AddressError::Parameter { at });
+    }
+    let mode = query.split('&').find_map(|pair| pair.strip_prefix("sslmode="));
+    match mode {
+        Some(mode) if !mode.contains('%') && PgSslMode::from_str(mode).is_err() => {
+            Err(AddressError::Mode { at })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +165,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_told_without_its_password_and_its_files_by_path() {
+        let text = "postgres://me:hunter2@a:5433/db?sslmode=verify-full&sslrootcert=/no/such.pem";
+        let servers = parse(text).expect("parsed");
+        assert_eq!(place(&servers[0]), "a:5433");
+        let why = unreadable_file(&servers[0]).expect("it is not there");
+        assert!(why.starts_with("sslrootcert /no/such.pem: ") && !why.contains("hunter2"), "{why}");
+        let servers = parse("postgres://me@a/db").expect("parsed");
+        assert_eq!(unreadable_file(&servers[0]), None);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_without_repeating_it() {
         for text in ["", "hunter2", "postgres:", "postgres://me:hunter2@a:port/db"] {
             let error = parse(text).expect_err(text);
@@ -124,6 +185,11 @@ mod tests {
         let error = parse("postgres://a/db,postgres://a/db?passwd=hunter2").expect_err("unknown");
         assert_eq!(error, AddressError::Parameter { at: 2 });
         assert!(!error.to_string().contains("hunter2"));
+        let error = parse("postgres://a/db?sslmode=verifyfull").expect_err("unknown");
+        assert_eq!(error, AddressError::Mode { at: 1 });
+        for text in ["postgres://me:12/hunter2@a/db", "postgres://me:12#hunter2@a/db"] {
+            assert_eq!(parse(text).expect_err(text), AddressError::Form { at: 1 });
+        }
         assert!(!is_postgres("sqlite:") && is_postgres("postgresql://a/b"));
     }
 }

@@ -36,9 +36,7 @@ impl ChatStore for PgStore {
         self.write("chat.take_partitions", move |connection| {
             let owner = owner.clone();
             Box::pin(async move {
-                if !partitions::ensure(connection, count).await? {
-                    return Err(StoreError::Conflict(partitions::OTHER_COUNT));
-                }
+                partitions::ensure(connection, count).await?;
                 partitions::take_all(connection, &owner, distributed).await
             })
         })

@@ -40,12 +40,7 @@ impl ClusterStore for PgStore {
 
     async fn ensure_partitions(&self, count: u16) -> Result<(), StoreError> {
         self.write("cluster.ensure_partitions", move |connection| {
-            Box::pin(async move {
-                match partitions::ensure(connection, count).await? {
-                    true => Ok(()),
-                    false => Err(StoreError::Version(partitions::OTHER_COUNT.to_owned())),
-                }
-            })
+            Box::pin(partitions::ensure(connection, count))
         })
         .await
     }

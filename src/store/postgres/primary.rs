@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::known::{Known, Seen};
-use super::session;
+use super::{addresses, session};
 use crate::backoff;
 use crate::store::StoreError;
 
@@ -63,14 +63,14 @@ impl Primary {
     }
 
     async fn ask(&self, place: usize) -> (usize, Result<(Seen, PgConnection), StoreError>) {
+        let Some(options) = self.addresses.get(place) else { return (place, Err(silent())) };
         let asking = async {
-            let options = self.addresses.get(place).ok_or_else(silent)?;
             let mut connection = options.connect().await?;
             let seen = session::look(&mut connection).await?;
             Ok((seen, connection))
         };
         let answer = timeout(self.connect_timeout, asking).await.unwrap_or_else(|_| Err(silent()));
-        (place, answer)
+        (place, answer.map_err(|error| at(options, error)))
     }
 
     /// The reason that waiting does not mend, if there is one, else the first.
@@ -82,6 +82,17 @@ impl Primary {
         }
         let (at, all) = (place + 1, self.addresses.len());
         StoreError::Unavailable(format!("no address of {all} is a primary; address {at}: {error}"))
+    }
+}
+
+/// The error with the server that it is about, and the file when that is why.
+fn at(options: &PgConnectOptions, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(why) => {
+            let why = addresses::unreadable_file(options).unwrap_or(why);
+            StoreError::Unavailable(format!("{}: {why}", addresses::place(options)))
+        }
+        other => other,
     }
 }
 

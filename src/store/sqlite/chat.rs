@@ -19,7 +19,7 @@ use crate::principal::Principal;
 use crate::store::StoreError;
 use crate::store::chat::{
     Appended, ChatStore, Entry, KeyName, KeyRecord, MemberRecord, PartitionAppend, PartitionState,
-    RoomId, RoomRecord, RoomRole,
+    RoomId, RoomRecord, RoomRole, other_partitions,
 };
 
 #[async_trait]
@@ -155,17 +155,20 @@ impl ChatStore for SqliteStore {
 
 const STATES: &str = "SELECT id, owner, epoch, commit_no FROM \"partition\" ORDER BY id";
 
-/// Makes the partitions exist, owned by nobody; false when there is another
+/// Makes the partitions exist, owned by nobody; refuses a store that has another
 /// number of them.
 pub(super) async fn make_partitions(
     connection: &mut SqliteConnection,
     count: u16,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let found: i64 = sqlx::query_scalar("SELECT count(*) FROM \"partition\"")
         .fetch_one(&mut *connection)
         .await?;
     if found > 0 || count == 0 {
-        return Ok(count > 0 && found == i64::from(count));
+        return match count > 0 && found == i64::from(count) {
+            true => Ok(()),
+            false => Err(other_partitions(found.unsigned_abs(), count)),
+        };
     }
     sqlx::query(
         "WITH RECURSIVE slot(id) AS \
@@ -175,7 +178,7 @@ pub(super) async fn make_partitions(
     .bind(count)
     .execute(connection)
     .await?;
-    Ok(true)
+    Ok(())
 }
 
 async fn take_partitions(
@@ -183,9 +186,7 @@ async fn take_partitions(
     owner: String,
     count: u16,
 ) -> Result<Vec<PartitionState>, StoreError> {
-    if !make_partitions(connection, count).await? {
-        return Err(StoreError::Conflict("the store was made with another number of partitions"));
-    }
+    make_partitions(connection, count).await?;
     sqlx::query("UPDATE \"partition\" SET owner = ?, epoch = epoch + 1")
         .bind(owner)
         .execute(&mut *connection)

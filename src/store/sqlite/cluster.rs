@@ -47,7 +47,7 @@ impl ClusterStore for SqliteStore {
 
     async fn ensure_partitions(&self, count: u16) -> Result<(), StoreError> {
         self.write("cluster.ensure_partitions", move |connection| {
-            Box::pin(ensure_partitions(connection, count))
+            Box::pin(super::chat::make_partitions(connection, count))
         })
         .await
     }
@@ -272,16 +272,4 @@ async fn name_store(connection: &mut SqliteConnection) -> Result<String, StoreEr
         .execute(&mut *connection)
         .await?;
     Ok(sqlx::query_scalar(IDENTITY).fetch_one(connection).await?)
-}
-
-async fn ensure_partitions(
-    connection: &mut SqliteConnection,
-    count: u16,
-) -> Result<(), StoreError> {
-    if super::chat::make_partitions(connection, count).await? {
-        return Ok(());
-    }
-    Err(StoreError::Version(
-        "the store was made with another number of partitions (chat.partitions)".to_owned(),
-    ))
 }

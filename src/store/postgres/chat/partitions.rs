@@ -6,24 +6,23 @@ use sqlx::postgres::PgConnection;
 use super::super::advisory::Advisory;
 use super::super::rows::partition as state;
 use crate::store::StoreError;
-use crate::store::chat::PartitionState;
+use crate::store::chat::{PartitionState, other_partitions};
 
-/// What makes a number of partitions wrong.
-pub(in crate::store::postgres) const OTHER_COUNT: &str =
-    "the store was made with another number of partitions";
-
-/// Makes partitions 0 to `count` - 1 if there are none; false when there are
+/// Makes partitions 0 to `count` - 1 if there are none; refuses a store that has
 /// others. Nodes that start together wait for one another.
 pub(in crate::store::postgres) async fn ensure(
     connection: &mut PgConnection,
     count: u16,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     Advisory::Partitions.lock(connection).await?;
     let found: i64 = sqlx::query_scalar("SELECT count(*) FROM \"partition\"")
         .fetch_one(&mut *connection)
         .await?;
     if found > 0 || count == 0 {
-        return Ok(found == i64::from(count) && count > 0);
+        return match found == i64::from(count) && count > 0 {
+            true => Ok(()),
+            false => Err(other_partitions(found.unsigned_abs(), count)),
+        };
     }
     sqlx::query(
         "INSERT INTO \"partition\" (id, owner, epoch, commit_no) \
@@ -32,7 +31,7 @@ pub(in crate::store::postgres) async fn ensure(
     .bind(i32::from(count))
     .execute(connection)
     .await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Takes every partition, in the order in which appends lock them.
