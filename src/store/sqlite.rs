@@ -107,6 +107,7 @@ impl SqliteStore {
         readers: u32,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
+        share::check_place(path)?;
         Self::open_as(path, readers, metrics, Usage::shared).await
     }
 

@@ -246,12 +246,10 @@ fn launch(dir: &Path, env: &[(String, String)]) -> (Child, Value) {
     }
 }
 
-/// The binary with a clean environment but for the data directory, and with the
-/// default answer to SIGHUP, which is ignored below `nohup`.
+/// The binary with a clean environment but for the data directory.
 pub fn command(dir: &Path) -> Command {
-    let mut command = Command::new("env");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simpul"));
     command
-        .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_simpul")])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", dir)

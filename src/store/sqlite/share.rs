@@ -60,16 +60,12 @@ impl Usage {
         }
     }
 
-    /// Refuses a network file system, and a file that a node has to itself. The
-    /// path is its one name ([`name::resolve`]).
+    /// Refuses a file that a node has to itself. The path is its one name
+    /// ([`name::resolve`]), on a file system of this machine ([`check_place`]).
     pub(super) fn shared(path: &Path) -> Result<Self, StoreError> {
-        let dir = directory(path);
-        if let Some(reason) = unshareable(path).map_err(|error| unusable(dir, &error))? {
-            return Err(StoreError::Version(format!("cluster.shared_file: {reason}")));
-        }
         let (name, file) = usage_file(path)?;
         match file.try_lock_shared() {
-            Ok(()) => Ok(Usage::Shared { _file: file, nodes: NodeLocks::beside(dir)? }),
+            Ok(()) => Ok(Usage::Shared { _file: file, nodes: NodeLocks::beside(directory(path))? }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
                 "another node has the database file to itself: it runs without \
                  cluster.shared_file = true ({} is locked)",
@@ -88,17 +84,31 @@ impl Usage {
     }
 }
 
-/// Why nodes cannot share this file, whatever they do; looks only.
+/// Refuses a place that nodes cannot share, before anything there is touched.
+pub(super) fn check_place(path: &Path) -> Result<(), StoreError> {
+    match unshareable(path).map_err(|error| unusable(directory(path), &error))? {
+        Some(reason) => Err(StoreError::Version(format!("cluster.shared_file: {reason}"))),
+        None => Ok(()),
+    }
+}
+
+/// Why nodes cannot share this file, whatever they do; looks only. The folder is
+/// asked for first as it was named: a file system that is far may not answer when
+/// a name on it is followed.
 pub(crate) fn unshareable(path: &Path) -> io::Result<Option<String>> {
-    let path = name::resolved(path)?;
-    let dir = directory(&path);
-    Ok(filesystem::refused(dir)?.map(|reason| {
-        format!(
-            "{} is on {reason}; nodes share a file on a local file system of one machine, and a \
-             database across machines (store.url)",
-            dir.display()
-        )
-    }))
+    let told = |dir: &Path| {
+        Ok(filesystem::refused(dir)?.map(|reason| {
+            format!(
+                "{} is on {reason}; nodes share a file on a local file system of one machine, \
+                 and a database across machines (store.url)",
+                dir.display()
+            )
+        }))
+    };
+    match told(directory(path))? {
+        None => told(directory(&name::resolved(path)?)),
+        refused => Ok(refused),
+    }
 }
 
 fn usage_file(path: &Path) -> Result<(PathBuf, File), StoreError> {
