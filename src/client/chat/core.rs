@@ -105,7 +105,8 @@ pub(super) struct Core {
     attempt: u32,
     failing_since: Option<Duration>,
     retry: Duration,
-    /// Whether a node has ever answered.
+    /// Whether a node has ever taken a stream. One that dies before its first frame
+    /// is a node that was lost, not an address where nobody is.
     met: bool,
     ended: bool,
     pub(super) actions: VecDeque<Action>,
@@ -208,6 +209,7 @@ impl Core {
         self.now = now;
         let Some(link) = self.links.get_mut(&id) else { return };
         link.open(server, now);
+        self.met = true;
         let wanted: Vec<String> = self.rooms.keys().cloned().collect();
         for room in wanted {
             self.ask_join(id, &room);
@@ -290,7 +292,6 @@ impl Core {
         if !matches!(frame, Tell::Pong(_)) {
             link.spoke(now);
         }
-        self.met = true;
         match frame {
             Tell::Joined(joined) => self.joined(id, joined),
             Tell::Message(message) => self.message(id, message),
