@@ -60,6 +60,12 @@ pub fn fix(seed: Option<u64>) {
     SOURCE.set(seed.map(rand::rngs::StdRng::seed_from_u64));
 }
 
+/// Whether this thread draws what a seed says.
+#[cfg(feature = "fault")]
+pub fn is_fixed() -> bool {
+    SOURCE.with_borrow(Option::is_some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

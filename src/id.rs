@@ -3,8 +3,12 @@
 use uuid::Uuid;
 
 /// A fresh UUID version 7: ordered by time, so that keys of new rows lie
-/// together in an index.
+/// together in an index. In a simulation one that its seed decides.
 pub fn fresh() -> Uuid {
+    #[cfg(feature = "fault")]
+    if crate::chance::is_fixed() {
+        return crate::chance::uuid();
+    }
     Uuid::now_v7()
 }
 

@@ -96,4 +96,43 @@ mod tests {
         assert_eq!(heard.recv().await, Some((7, 2)));
         process.await.expect("ended");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_killed_process_held_is_dropped_in_the_order_of_its_beginning() {
+        struct Held(&'static str, tokio::sync::mpsc::Sender<&'static str>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                let _ = self.1.try_send(self.0);
+            }
+        }
+        let (told, mut heard) = tokio::sync::mpsc::channel(9);
+        let (begun, mut seen) = tokio::sync::mpsc::channel(9);
+        let lives = move |name| {
+            let (held, begun) = (Held(name, told.clone()), begun.clone());
+            async move {
+                let _held = held;
+                let _ = begun.try_send(name);
+                std::future::pending::<()>().await;
+            }
+        };
+        let [parent, first, second] = ["parent", "first", "second"].map(lives);
+        let process = async move {
+            task::spawn("first", first);
+            task::spawn("second", second);
+            parent.await;
+        };
+        let process = task::spawn("process", within(8, process));
+        for _ in 0..3 {
+            seen.recv().await.expect("began");
+        }
+        kill(8);
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            order.extend(heard.recv().await);
+        }
+        assert_eq!(order, ["parent", "first", "second"]);
+        revive(8);
+        assert!(!process.is_finished());
+        task::spawn("again", within(8, async {})).await.expect("a domain lives again");
+    }
 }

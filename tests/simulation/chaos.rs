@@ -54,13 +54,22 @@ pub(crate) struct Chaos {
     next: Duration,
     /// What is wrong now, and until when.
     wrong: Vec<(Duration, Trouble)>,
+    /// Processes that were killed in the step before.
+    killed: Vec<Killed>,
+}
+
+/// What becomes of a killed process once it has dropped everything.
+#[derive(Debug, Clone, Copy)]
+enum Killed {
+    Stays(usize),
+    StartsAgain(usize),
 }
 
 impl Chaos {
     pub(crate) fn new(seed: u64, now: Duration, cast: Cast) -> Self {
         let rng = StdRng::seed_from_u64(seed);
         let (until, next) = (now + LASTS, now);
-        Self { rng, cast, until, next, wrong: Vec::new() }
+        Self { rng, cast, until, next, wrong: Vec::new(), killed: Vec::new() }
     }
 
     /// Lets begin and end what is due; says what. True once all is well for good.
@@ -70,13 +79,14 @@ impl Chaos {
         told: &mut impl FnMut(String),
     ) -> bool {
         let now = sim.elapsed();
+        self.bury(sim);
         let due: Vec<_> = self.wrong.extract_if(.., |(end, _)| *end <= now).collect();
         for (_, trouble) in due {
             told(format!("over: {trouble:?}"));
             self.end(trouble, sim);
         }
         if now >= self.until {
-            return self.wrong.is_empty();
+            return self.wrong.is_empty() && self.killed.is_empty();
         }
         if now >= self.next {
             self.next = now + Duration::from_millis(self.rng.random_range(100..1_500));
@@ -115,7 +125,25 @@ impl Chaos {
         }
     }
 
-    fn begin(&self, trouble: Trouble, sim: &mut turmoil::Sim<'_>) {
+    /// A process ends by itself, in its own order; then its runtime goes.
+    fn kill(&mut self, killed: Killed) {
+        let (Killed::Stays(node) | Killed::StartsAgain(node)) = killed;
+        domain::kill(domain_of(node));
+        self.killed.push(killed);
+    }
+
+    fn bury(&mut self, sim: &mut turmoil::Sim<'_>) {
+        for killed in self.killed.drain(..) {
+            let (Killed::Stays(node) | Killed::StartsAgain(node)) = killed;
+            sim.crash(&*self.cast.names[node]);
+            domain::revive(domain_of(node));
+            if let Killed::StartsAgain(_) = killed {
+                sim.bounce(&*self.cast.names[node]);
+            }
+        }
+    }
+
+    fn begin(&mut self, trouble: Trouble, sim: &mut turmoil::Sim<'_>) {
         let Cast { names, people, stores, stops } = &self.cast;
         match trouble {
             Trouble::Cut(..) | Trouble::Alone(_) | Trouble::Apart => {
@@ -125,14 +153,14 @@ impl Chaos {
             }
             Trouble::Held(a, b) => sim.hold(&*names[a], &*names[b]),
             Trouble::CutOff(person, node) => sim.partition(&*people[person], &*names[node]),
-            Trouble::Crash(node) => sim.crash(&*names[node]),
+            Trouble::Crash(node) => self.kill(Killed::Stays(node)),
             Trouble::Freeze(node) => domain::freeze(domain_of(node)),
             Trouble::Stop(node) => drop(stops[node].send_replace(true)),
             Trouble::Store(node, conditions) => stores[node].set(conditions),
         }
     }
 
-    fn end(&self, trouble: Trouble, sim: &mut turmoil::Sim<'_>) {
+    fn end(&mut self, trouble: Trouble, sim: &mut turmoil::Sim<'_>) {
         let Cast { names, people, stores, stops } = &self.cast;
         match trouble {
             Trouble::Cut(..) | Trouble::Alone(_) | Trouble::Apart => {
@@ -145,9 +173,8 @@ impl Chaos {
             Trouble::Crash(node) => sim.bounce(&*names[node]),
             Trouble::Freeze(node) => domain::thaw(domain_of(node)),
             Trouble::Stop(node) => {
-                sim.crash(&*names[node]);
                 stops[node].send_replace(false);
-                sim.bounce(&*names[node]);
+                self.kill(Killed::StartsAgain(node));
             }
             Trouble::Store(node, _) => stores[node].set(usual()),
         }

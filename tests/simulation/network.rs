@@ -95,6 +95,7 @@ where
             tower::Service::call(&mut route.clone(), request)
         });
     let connection = hyper::server::conn::http2::Builder::new(Tasks)
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(1))
         .keep_alive_timeout(Duration::from_secs(1))

@@ -87,7 +87,10 @@ pub(crate) fn run(seed: u64, plant: Option<Plant>) -> Outcome {
         })
     });
     let outcome = story(seed);
-    (0..NODES).for_each(|node| domain::thaw(domain_of(node)));
+    for domain in (0..NODES).map(domain_of) {
+        domain::thaw(domain);
+        domain::revive(domain);
+    }
     fault::plant(None);
     chance::fix(None);
     outcome

@@ -20,7 +20,7 @@ use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::Frame as BodyFrame;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::wire::{self, Encoded};
@@ -46,7 +46,7 @@ const BEYOND: usize = 64 * 1024 * 1024;
 pub(super) struct Outbox {
     state: Mutex<State>,
     waker: AtomicWaker,
-    closed: watch::Sender<bool>,
+    closed: CancellationToken,
     backlog: usize,
     gauge: Gauge,
 }
@@ -69,7 +69,7 @@ impl Outbox {
         Arc::new(Self {
             state: Mutex::default(),
             waker: AtomicWaker::new(),
-            closed: watch::channel(false).0,
+            closed: CancellationToken::new(),
             backlog,
             gauge,
         })
@@ -151,14 +151,13 @@ impl Outbox {
             let end = state.end.take();
             *state = State { end, ..State::default() };
         }
-        self.closed.send_replace(true);
+        self.closed.cancel();
         self.waker.wake();
     }
 
     /// Waits until the link has ended. Cancel safe.
     pub(super) async fn closed(&self) {
-        // Never an error: the sender is borrowed.
-        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+        self.closed.cancelled().await;
     }
 
     /// What goes into the next message.

@@ -6,9 +6,10 @@
 //! link that they were on must follow and send anew.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::asking::Outgoing;
 use super::{LinkEvent, Shared, dial};
@@ -22,8 +23,8 @@ pub(in crate::cluster) struct Peer {
     pub(super) info: NodeInfo,
     /// One place for each connection.
     slots: Mutex<Slots>,
-    stopped: watch::Sender<bool>,
-    started: watch::Sender<bool>,
+    stopped: CancellationToken,
+    started: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub(super) fn replace(shared: &Arc<Shared>, nodes: &[NodeInfo]) {
             }
         }
     }
-    shared.membership.send_modify(|generation| *generation += 1);
+    shared.membership.notify_waiters();
     // What takes part no more must not go on asking, an older run of a node
     // among them.
     for link in shared.incoming().values() {
@@ -74,12 +75,12 @@ impl Peer {
     fn new(info: NodeInfo, connections: u16) -> Self {
         let links = vec![None; usize::from(connections)];
         let slots = Mutex::new(Slots { links, problem: "not dialed yet".into() });
-        Self { info, slots, stopped: watch::channel(false).0, started: watch::channel(false).0 }
+        Self { info, slots, stopped: CancellationToken::new(), started: AtomicBool::new(false) }
     }
 
     /// Begins to dial, once.
     pub(super) fn start(self: &Arc<Self>, shared: &Arc<Shared>) {
-        if self.started.send_replace(true) {
+        if self.started.swap(true, Ordering::Relaxed) {
             return;
         }
         for connection in 0..shared.connections {
@@ -90,7 +91,7 @@ impl Peer {
 
     /// Closes the links and dials no more.
     pub(super) fn stop(&self) {
-        self.stopped.send_replace(true);
+        self.stopped.cancel();
         for link in self.slots().links.iter().flatten() {
             link.outbox().close();
         }
@@ -98,8 +99,7 @@ impl Peer {
 
     /// Waits until it is to be dialed no more. Cancel safe.
     pub(super) async fn stopped(&self) {
-        // Never an error: the sender is borrowed.
-        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
+        self.stopped.cancelled().await;
     }
 
     /// The link that carries a partition, if any stands.

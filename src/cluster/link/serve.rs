@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -170,19 +170,25 @@ async fn ended(validity: Option<Validity>) -> Refusal {
 /// Whether the other side is the run of its node that takes part. A node that
 /// has just joined is waited for: the membership may be behind by a moment.
 async fn is_member(shared: &Shared, hello: &pb::Hello) -> Result<(), HelloRefused> {
-    let mut changes = shared.membership.subscribe();
     let known = || {
         let peers = shared.peers();
         peers.get(&hello.node_id).is_some_and(|peer| peer.info.incarnation == hello.incarnation)
     };
-    // An error is the time that is over: the sender is borrowed.
-    match timeout(MEMBERSHIP, changes.wait_for(|_| known())).await {
-        Ok(_) => Ok(()),
-        Err(_) => Err(HelloRefused {
-            cause: Cause::Incarnation,
-            why: "it is not the run of its node that takes part".into(),
-        }),
-    }
+    let becomes_known = async {
+        loop {
+            let mut changed = pin!(shared.membership.notified());
+            // Before looking: what comes after the look wakes.
+            changed.as_mut().enable();
+            if known() {
+                return;
+            }
+            changed.await;
+        }
+    };
+    timeout(MEMBERSHIP, becomes_known).await.map_err(|_| HelloRefused {
+        cause: Cause::Incarnation,
+        why: "it is not the run of its node that takes part".into(),
+    })
 }
 
 /// Notes a refusal and makes the answer of it.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::hello::{HelloRefused, Identity};
 use super::incoming::Incoming;
@@ -47,8 +47,9 @@ pub(in crate::cluster) struct Shared {
     pub(super) partitions: OnceLock<Arc<dyn Partitions>>,
     /// The other nodes, by id.
     pub(super) peers: Mutex<BTreeMap<String, Arc<Peer>>>,
-    /// Raised whenever the peers change.
-    pub(super) membership: watch::Sender<u64>,
+    /// Told whenever the peers change. Who waits is woken in the order of coming,
+    /// which a watch does not keep: a simulation repeats itself.
+    pub(super) membership: Notify,
     /// Links that others opened, by node and connection.
     pub(super) incoming: Mutex<BTreeMap<(String, u32), Arc<Incoming>>>,
     /// The newest refusal of each node that was refused, so that the log says it
@@ -86,7 +87,7 @@ impl Shared {
             interest: Interest::default(),
             partitions: OnceLock::new(),
             peers: Mutex::default(),
-            membership: watch::channel(0).0,
+            membership: Notify::new(),
             incoming: Mutex::default(),
             refusals: Mutex::default(),
             relays: Relays::default(),
