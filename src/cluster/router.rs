@@ -131,7 +131,7 @@ impl Router {
 
     /// Whether jobs of the partition wait here.
     pub(super) fn waits(&self, partition: u16) -> bool {
-        self.state().lanes.get(&partition).is_some_and(|lane| !lane.entries.is_empty())
+        self.state().lanes.get(&partition).is_some_and(|lane| !lane.is_empty())
     }
 
     /// Takes a job in and sends it on.
@@ -146,8 +146,7 @@ impl Router {
                 state.count += 1;
                 state.bytes += size;
                 self.metrics.waiting.inc();
-                let entry = Entry { job, size, sent: None, unknown: false };
-                state.lanes.entry(partition).or_default().entries.push_back(entry);
+                state.lanes.entry(partition).or_default().push(job, size);
                 self.pump_lane(shared, &mut state, partition);
                 None
             }
@@ -230,7 +229,7 @@ impl Router {
     /// in another order than the lane's; nothing in here waits.
     fn pump_lane(&self, shared: &Shared, state: &mut State, partition: u16) {
         let State { lanes, attempts, .. } = state;
-        let Some(lane) = lanes.get_mut(&partition).filter(|lane| !lane.entries.is_empty()) else {
+        let Some(lane) = lanes.get_mut(&partition).filter(|lane| !lane.is_empty()) else {
             return;
         };
         let now = Instant::now();
@@ -239,12 +238,12 @@ impl Router {
             attempts.remove(&attempt);
         });
         let Some(via) = lane.ready(route.via(), now, BEFORE_LETTER) else { return };
-        while let Some(entry) = lane.next(via, epoch, now) {
+        while let Some(job) = lane.next(via, epoch, now) {
             let attempt = shared.next_attempt();
-            if !self.send(&route, attempt, partition, &entry.job) {
+            if !self.send(&route, attempt, partition, job) {
                 return;
             }
-            entry.sent = Some((attempt, via));
+            lane.sent(attempt, via);
             attempts.insert(attempt, partition);
         }
     }
