@@ -1,6 +1,9 @@
 //! What is asked of a store, as an operator sees it: a span of kind client after
 //! the conventions for databases, how long it took, and what went wrong.
 //!
+//! What a node does by itself, beats and looks for work, has no span: an idle
+//! cluster would fill a trace store with traces of one span each.
+//!
 //! A conflict is an answer, not an error: it is neither counted nor marked. What
 //! its caller gave up counts with the time until then: a store that hangs would
 //! look quick otherwise.
@@ -16,6 +19,7 @@ use tracing::{Span, field};
 
 use super::StoreError;
 use crate::task;
+use crate::telemetry::context;
 use crate::telemetry::latency::Latency;
 
 /// Seconds: from a read of what is in memory to a statement's own limit.
@@ -86,30 +90,40 @@ impl Operations {
     /// Something is read. The operation names its span. Example:
     /// `ledger.history`.
     pub(crate) fn read(&self, system: &'static str, operation: &'static str) -> Asked<'_> {
-        let span = tracing::info_span!(
-            "store.read",
-            otel.name = operation,
-            otel.kind = "client",
-            otel.status_code = field::Empty,
-            db.system.name = system,
-            db.operation.name = operation,
-            "error.type" = field::Empty,
-        );
-        Asked { counts: self, kind: Kind::Read, span, began: Instant::now() }
+        let span = || {
+            tracing::info_span!(
+                "store.read",
+                otel.name = operation,
+                otel.kind = "client",
+                otel.status_code = field::Empty,
+                db.system.name = system,
+                db.operation.name = operation,
+                "error.type" = field::Empty,
+            )
+        };
+        self.ask(Kind::Read, span)
     }
 
     /// Something is written. Example: `payment.claim`.
     pub(crate) fn write(&self, system: &'static str, operation: &'static str) -> Asked<'_> {
-        let span = tracing::info_span!(
-            "store.write",
-            otel.name = operation,
-            otel.kind = "client",
-            otel.status_code = field::Empty,
-            db.system.name = system,
-            db.operation.name = operation,
-            "error.type" = field::Empty,
-        );
-        Asked { counts: self, kind: Kind::Write, span, began: Instant::now() }
+        let span = || {
+            tracing::info_span!(
+                "store.write",
+                otel.name = operation,
+                otel.kind = "client",
+                otel.status_code = field::Empty,
+                db.system.name = system,
+                db.operation.name = operation,
+                "error.type" = field::Empty,
+            )
+        };
+        self.ask(Kind::Write, span)
+    }
+
+    fn ask(&self, kind: Kind, span: impl FnOnce() -> Span) -> Asked<'_> {
+        let recorded = context::current().is_some_and(|place| place.is_recorded());
+        let span = if recorded { span() } else { Span::none() };
+        Asked { counts: self, kind, span, began: Instant::now() }
     }
 
     fn took(&self, kind: Kind, time: Duration) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
-use tracing::{Instrument, field};
+use tracing::{Instrument, Span, field};
 
 use super::super::metrics::StoreMetrics;
 use super::{Job, Output};
@@ -19,20 +19,7 @@ pub(super) async fn commit(
     jobs: &mut Vec<Job>,
     metrics: &StoreMetrics,
 ) -> Result<(), StoreError> {
-    let span = tracing::info_span!(
-        parent: None,
-        "store.commit",
-        otel.name = "COMMIT",
-        otel.kind = "client",
-        otel.status_code = field::Empty,
-        "error.type" = field::Empty,
-        db.system.name = "sqlite",
-        db.operation.name = "COMMIT",
-        db.operation.batch.size = jobs.len(),
-    );
-    for job in jobs.iter() {
-        span.follows_from(&job.span);
-    }
+    let span = span_of(jobs);
     let (started, size) = (Instant::now(), jobs.len());
     let mut answers = Vec::with_capacity(size);
     let outcome = transaction(connection, jobs, &mut answers).instrument(span.clone()).await;
@@ -50,6 +37,29 @@ pub(super) async fn commit(
         let _ = answer.send(result);
     }
     outcome
+}
+
+/// A trace of its own, linked to those who write; none where none of them is
+/// traced.
+fn span_of(jobs: &[Job]) -> Span {
+    if jobs.iter().all(|job| job.span.is_none()) {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        parent: None,
+        "store.commit",
+        otel.name = "COMMIT",
+        otel.kind = "client",
+        otel.status_code = field::Empty,
+        "error.type" = field::Empty,
+        db.system.name = "sqlite",
+        db.operation.name = "COMMIT",
+        db.operation.batch.size = jobs.len(),
+    );
+    for job in jobs {
+        span.follows_from(&job.span);
+    }
+    span
 }
 
 type Answer =
