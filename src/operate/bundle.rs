@@ -22,8 +22,11 @@ const ROOMS: u32 = 1_000;
 /// The most rooms.
 const MAX_ROOMS: u32 = 10_000;
 
-/// The longest part, bytes; eight of them stay within what the contract says.
-const MAX_PART: usize = 2 * 1024 * 1024;
+/// The longest archive, bytes: `CollectBundleResponse` promises it.
+const MAX_BUNDLE: usize = 16 * 1024 * 1024;
+
+/// What the archive's own headers and text that does not compress may add, bytes.
+const AROUND: usize = 64 * 1024;
 
 /// How long the store and the cluster may take for their parts.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,9 +68,10 @@ pub(super) async fn collect(parts: &Parts, wanted: Wanted) -> Result<Vec<u8>, Re
 fn pack(folder: &str, parts: Vec<Part>) -> std::io::Result<Vec<u8>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+    let longest = (MAX_BUNDLE - AROUND) / parts.len().max(1);
     for mut part in parts {
-        if part.text.len() > MAX_PART {
-            let mut end = MAX_PART;
+        if part.text.len() > longest {
+            let mut end = longest;
             while !part.text.is_char_boundary(end) {
                 end -= 1;
             }
@@ -97,13 +101,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_that_is_too_long_is_cut_and_says_so() {
-        let long = "é".repeat(MAX_PART);
+    fn parts_that_are_too_long_are_cut_and_say_so() {
+        // Text that hardly compresses, and characters of two bytes.
+        let noise: String = (0..MAX_BUNDLE / 8)
+            .map(|n| format!("{:08x}", (n as u32).wrapping_mul(0x9e37_79b9) ^ n as u32))
+            .collect();
         let parts = vec![
-            Part { name: "long.txt", text: long },
+            Part { name: "long.txt", text: "é".repeat(MAX_BUNDLE / 2) },
+            Part { name: "noise.txt", text: noise },
             Part { name: "short.txt", text: "short".to_owned() },
         ];
         let bytes = pack("simpul-n1", parts).expect("packed");
+        assert!(bytes.len() <= MAX_BUNDLE, "{}", bytes.len());
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
         let mut found = Vec::new();
         for entry in archive.entries().expect("an archive") {
@@ -113,7 +122,9 @@ mod tests {
             found.push((entry.path().expect("a path").display().to_string(), text));
         }
         assert_eq!(found[0].0, "simpul-n1/long.txt");
-        assert!(found[0].1.ends_with("(cut here)\n") && found[0].1.len() <= MAX_PART + 16);
-        assert_eq!(found[1], ("simpul-n1/short.txt".to_owned(), "short".to_owned()));
+        let whole: usize = found.iter().map(|(_, text)| text.len()).sum();
+        assert!(whole <= MAX_BUNDLE, "{whole}");
+        assert!(found[..2].iter().all(|(_, text)| text.ends_with("(cut here)\n")));
+        assert_eq!(found[2], ("simpul-n1/short.txt".to_owned(), "short".to_owned()));
     }
 }

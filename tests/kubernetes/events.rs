@@ -5,6 +5,7 @@ mod pods_gone;
 mod releases;
 mod rollouts;
 mod single;
+mod tools;
 mod traces;
 
 use futures_util::future::LocalBoxFuture;
@@ -50,6 +51,8 @@ pub const EVENTS: &[Event] = &[
     event!("kill -9 in a container", pods_gone::kill),
     event!("the release before and back", releases::roll),
     event!("a trace across the pods", traces::across),
+    event!("alerts", tools::alerts),
+    event!("an operator's tools", tools::operator),
     event!("one node on a volume", single::on_a_volume),
     event!("PostgreSQL restarted", pods_gone::store, true),
 ];

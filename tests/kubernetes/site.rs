@@ -43,8 +43,9 @@ impl Site {
         let dir = tempfile::tempdir().expect("a directory");
         let mut site = Self { kit, dir, story: String::new(), has_jaeger: false };
         let image = site.images().await;
-        let manifests = repository().join("k8s");
-        run("cp", ["-r", text(&manifests), text(site.dir.path())], None)
+        // The demonstration's Prometheus takes the rules of the second.
+        let copy = "cd \"$1\" && cp -r --parents k8s deploy/prometheus \"$2\"";
+        run("sh", ["-c", copy, "sh", text(repository()), text(site.dir.path())], None)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         // Those of a demonstration by hand in the same clone are not ours.

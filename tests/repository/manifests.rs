@@ -49,7 +49,13 @@ fn run(command: &mut Command) -> Vec<u8> {
 /// A copy of the manifests with the demonstration's secrets in it.
 fn manifests() -> TempDir {
     let copy = tempfile::tempdir().expect("a directory");
-    run(Command::new("cp").arg("-r").arg(root().join("k8s")).arg(copy.path()));
+    // Its Prometheus takes the rules that stand there.
+    for folder in ["k8s", "deploy/prometheus"] {
+        run(Command::new("cp")
+            .args(["-r", "--parents", folder])
+            .arg(copy.path())
+            .current_dir(root()));
+    }
     let demo = copy.path().join("k8s/overlays/demo");
     let _ = std::fs::remove_dir_all(demo.join("secrets"));
     run(Command::new(demo.join("secrets.sh")).arg(env!("CARGO_BIN_EXE_simpul")));
