@@ -21,6 +21,7 @@ const ENDED: &str = "terminating connection due to idle-in-transaction timeout";
 /// SIGSTOP inside, for so many milliseconds and until the others have what it
 /// owned; then SIGCONT.
 pub async fn freeze(world: &World, node: usize, millis: u64) {
+    let node = with_rooms(world, node);
     let hold = world.nodes[node].faults().join("append.fenced.hold");
     let ended = ended(world);
     std::fs::write(&hold, "").expect("written");
@@ -37,6 +38,21 @@ pub async fn freeze(world: &World, node: usize, millis: u64) {
         let status = world.postgres.sql(&format!("SELECT txid_status({transaction})"));
         assert_eq!(status, "aborted", "what it was frozen in");
     }
+}
+
+/// The node that is asked for; where chance gave it no room that is talked in, the
+/// one that has most.
+fn with_rooms(world: &World, node: usize) -> usize {
+    let owners = world.postgres.sql_in(
+        "simpul",
+        "SELECT owner FROM room JOIN \"partition\" USING (\"partition\") WHERE owner <> '' \
+         GROUP BY owner ORDER BY count(*) DESC",
+    );
+    if owners.lines().any(|owner| owner == world.nodes[node].id) {
+        return node;
+    }
+    let most = owners.lines().next().expect("rooms have owners");
+    world.nodes.iter().position(|node| node.id == most).expect("a node of this world")
 }
 
 /// Waits until a node stands behind its fence. It is held by a file that exists:
