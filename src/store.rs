@@ -18,6 +18,7 @@ pub mod operation;
 pub mod payment;
 pub mod postgres;
 pub mod sqlite;
+mod words;
 
 use std::time::Duration;
 

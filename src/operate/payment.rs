@@ -15,7 +15,7 @@ use crate::proto::operate::v1::explain_payment_request::Which;
 use crate::refusal::{Reason, Refusal, Violations};
 use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
-use crate::store::ledger::{LedgerEntry, TransactionKind};
+use crate::store::ledger::LedgerEntry;
 use crate::store::payment::{Key, Method, OperationRecord, PaymentRecord, Trail, WaitingRow};
 use crate::telemetry::TraceContext;
 use crate::{card, clock, id};
@@ -160,23 +160,12 @@ fn posting(entry: &LedgerEntry) -> pb::Posting {
     pb::Posting {
         account: entry.account.as_str().to_owned(),
         counterparty: entry.counterparty.as_str().to_owned(),
-        kind: kind(entry.kind).to_owned(),
+        kind: entry.kind.as_str().to_owned(),
         amount: Some(entry.amount.to_proto()),
         balance_after: entry.balance_after,
         position: entry.position,
         posted_at: Some(clock::timestamp(entry.posted_at)),
         transfer_id: entry.transfer_id.to_string(),
-    }
-}
-
-fn kind(kind: TransactionKind) -> &'static str {
-    match kind {
-        TransactionKind::Funding => "FUNDING",
-        TransactionKind::Payment => "PAYMENT",
-        TransactionKind::RefundReserved => "REFUND_RESERVED",
-        TransactionKind::Refund => "REFUND",
-        TransactionKind::RefundReleased => "REFUND_RELEASED",
-        TransactionKind::Payback => "PAYBACK",
     }
 }
 
