@@ -10,6 +10,7 @@ pub mod chat;
 pub mod cluster;
 mod database_error;
 pub mod datadir;
+pub(crate) mod inspect;
 pub mod ledger;
 pub mod location;
 #[cfg(feature = "fault")]
