@@ -32,5 +32,6 @@ pub mod silence;
 pub mod store;
 pub mod task;
 pub mod telemetry;
+pub mod trace_context;
 pub mod traffic;
 pub mod transaction;

@@ -25,6 +25,7 @@ const LEVELS: &[&[&str]] = &[
         "refusal",
         "silence",
         "task",
+        "trace_context",
     ],
     &["config"],
     &["security", "store", "telemetry", "traffic"],
