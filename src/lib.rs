@@ -28,6 +28,7 @@ pub mod readiness;
 pub mod refusal;
 pub mod security;
 pub mod server;
+pub mod silence;
 pub mod store;
 pub mod task;
 pub mod telemetry;

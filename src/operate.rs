@@ -82,6 +82,13 @@ pub struct Parts {
     pub drain: drain::Watch,
 }
 
+impl Parts {
+    /// What the audit log calls this node.
+    fn subject(&self) -> String {
+        format!("node {}", self.node_id)
+    }
+}
+
 /// Answers operators.
 #[derive(Debug, Clone)]
 pub struct OperatorApi {
@@ -104,6 +111,13 @@ impl OperatorApi {
     /// To be put on the listener.
     pub fn service(self) -> OperatorServiceServer<Self> {
         OperatorServiceServer::new(self).max_decoding_message_size(MAX_REQUEST)
+    }
+
+    /// As [`recorded`], of what is about the node that answers.
+    fn recorded<T>(&self, request: &Request<T>) -> AuditSubject {
+        let subject = recorded(request);
+        subject.set(&self.parts.subject());
+        subject
     }
 }
 
@@ -145,7 +159,7 @@ impl OperatorService for OperatorApi {
         &self,
         request: Request<pb::CollectBundleRequest>,
     ) -> Result<Response<Self::CollectBundleStream>, Status> {
-        recorded(&request).set(&format!("node {}", self.parts.node_id));
+        self.recorded(&request);
         let wanted = bundle::Wanted::of(request.get_ref())?;
         let place = self.collecting.clone().try_acquire_owned().map_err(|_| busy("bundle"))?;
         let bytes = bundle::collect(&self.parts, wanted).await?;
@@ -157,7 +171,7 @@ impl OperatorService for OperatorApi {
         &self,
         request: Request<pb::GetLogLevelRequest>,
     ) -> Result<Response<pb::GetLogLevelResponse>, Status> {
-        recorded(&request).set(&format!("node {}", self.parts.node_id));
+        self.recorded(&request);
         Ok(Response::new(level::get(&self.parts)))
     }
 
@@ -175,7 +189,7 @@ impl OperatorService for OperatorApi {
         &self,
         request: Request<pb::ProfileCpuRequest>,
     ) -> Result<Response<Self::ProfileCpuStream>, Status> {
-        recorded(&request).set(&format!("node {}", self.parts.node_id));
+        self.recorded(&request);
         let wanted = profile::Wanted::of(request.get_ref())?;
         let place = self.profiling.clone().try_acquire_owned().map_err(|_| busy("profile"))?;
         let bytes = profile::take(wanted, self.parts.drain.clone()).await?;

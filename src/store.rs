@@ -10,6 +10,7 @@ pub mod chat;
 pub mod cluster;
 mod database_error;
 pub mod datadir;
+pub(crate) mod inspect;
 pub mod ledger;
 pub mod location;
 #[cfg(feature = "fault")]
@@ -18,6 +19,7 @@ pub mod operation;
 pub mod payment;
 pub mod postgres;
 pub mod sqlite;
+mod words;
 
 use std::time::Duration;
 

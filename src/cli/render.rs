@@ -23,7 +23,8 @@ pub fn money_json(value: Option<&Money>) -> Value {
     })
 }
 
-fn time_json(stamp: Option<&prost_types::Timestamp>) -> Value {
+/// A time, or null where there is none.
+pub fn time_json(stamp: Option<&prost_types::Timestamp>) -> Value {
     if stamp.is_some() { json!(time(stamp)) } else { Value::Null }
 }
 

@@ -58,7 +58,9 @@ use tokio::task::AbortHandle;
 
 pub use self::events::{Events, LinkEvent};
 pub use self::hello::Identity;
-pub use self::http::{CONNECTION_WINDOW, KEEPALIVE, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW};
+pub use self::http::{
+    CONNECTION_WINDOW, KEEPALIVE, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW, UNACKNOWLEDGED,
+};
 pub use self::metrics::LinkMetrics;
 pub use self::serve::{Answering, LinkRoute, serve};
 

@@ -5,6 +5,7 @@
 //! the node sees it with its next beat. A node alone answers with itself.
 
 mod alone;
+pub mod json;
 mod shown;
 
 use std::pin::Pin;

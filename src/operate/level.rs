@@ -25,7 +25,7 @@ pub(super) fn set(
     subject: &AuditSubject,
     request: &pb::SetLogLevelRequest,
 ) -> Result<pb::SetLogLevelResponse, Refusal> {
-    subject.set(&format!("node {} log level", parts.node_id));
+    subject.set(&format!("{} log level", parts.subject()));
     let mut violations = Violations::new();
     let directive = request.directive.as_str();
     let sound = directive.is_empty() || level::is_sound(directive);
@@ -35,7 +35,7 @@ pub(super) fn set(
     violations.check(fits, "duration", || "must be 1 second to 24 hours".to_owned());
     violations.finish()?;
     // Checked: it is levels and names of modules.
-    subject.set(&format!("node {} log level {directive}", parts.node_id));
+    subject.set(&format!("{} log level {directive}", parts.subject()));
     if !parts.levels.change((!directive.is_empty()).then_some((directive, time))) {
         let why = "the process has no log of its own to change";
         return Err(Refusal::new(Reason::ToolUnavailable, why));

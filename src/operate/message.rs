@@ -11,7 +11,7 @@ use crate::proto::operate::v1::explain_message_request::Which;
 use crate::refusal::{Refusal, Violations};
 use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
-use crate::store::chat::{Entry, EntryKind, KeyName, KeyRecord, MemberRecord, RoomId, RoomRole};
+use crate::store::chat::{Entry, EntryKind, KeyName, KeyRecord, MemberRecord, RoomId};
 use crate::{clock, refusal};
 
 /// Members that are shown.
@@ -181,7 +181,7 @@ fn answer(
     pb::ExplainMessageResponse {
         room_id: entry.room.to_string(),
         seq: entry.seq,
-        kind: kind(entry.kind).to_owned(),
+        kind: entry.kind.as_str().to_owned(),
         sender: entry.sender.to_string(),
         client_message_id: entry.client_message_id.to_string(),
         reply_to: entry.reply_to,
@@ -197,24 +197,9 @@ fn answer(
 }
 
 fn reader(record: MemberRecord) -> pb::Reader {
-    let role = match record.role {
-        RoomRole::Owner => "OWNER",
-        RoomRole::Moderator => "MODERATOR",
-        RoomRole::Member => "MEMBER",
-        RoomRole::Reader => "READER",
-    };
     pb::Reader {
         member: record.member.to_string(),
-        role: role.to_owned(),
+        role: record.role.as_str().to_owned(),
         joined_at: Some(clock::timestamp(record.joined_at)),
-    }
-}
-
-fn kind(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Text => "TEXT",
-        EntryKind::Membership => "MEMBERSHIP",
-        EntryKind::Payment => "PAYMENT",
-        EntryKind::Room => "ROOM",
     }
 }

@@ -3,6 +3,8 @@
 
 mod story;
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 use super::Parts;
@@ -13,7 +15,7 @@ use crate::proto::operate::v1::explain_payment_request::Which;
 use crate::refusal::{Reason, Refusal, Violations};
 use crate::security::audit::AuditSubject;
 use crate::security::permit::Permit;
-use crate::store::ledger::{LedgerEntry, TransactionKind};
+use crate::store::ledger::LedgerEntry;
 use crate::store::payment::{Key, Method, OperationRecord, PaymentRecord, Trail, WaitingRow};
 use crate::telemetry::TraceContext;
 use crate::{card, clock, id};
@@ -72,17 +74,22 @@ async fn by_key(
     violations.finish()?;
     let account =
         parts.accounts.resolve(permit, subject, "key.account", &wanted.account, anyones())?;
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
     for method in Method::ALL {
         let key = Key { account: account.clone(), method: *method, key: wanted.key.clone() };
         found.extend(parts.store.key(&key).await?.map(|record| record.payment_id));
     }
-    found.dedup();
-    match found.as_slice() {
-        [] => Err(Refusal::not_found("key of that account; keys are kept for a time")),
-        [payment] => Ok(*payment),
-        several => {
-            let listed: Vec<String> = several.iter().map(Uuid::to_string).collect();
+    only(&found)
+}
+
+/// The one payment; a refusal that lists them when there are several.
+fn only(found: &BTreeSet<Uuid>) -> Result<Uuid, Refusal> {
+    let mut payments = found.iter();
+    match (payments.next(), payments.next()) {
+        (None, _) => Err(Refusal::not_found("key of that account; keys are kept for a time")),
+        (Some(payment), None) => Ok(*payment),
+        (Some(_), Some(_)) => {
+            let listed: Vec<String> = found.iter().map(Uuid::to_string).collect();
             let message = format!("the key stands for several payments: {}", listed.join(", "));
             Err(Refusal::new(Reason::InvalidArgument, message))
         }
@@ -153,23 +160,12 @@ fn posting(entry: &LedgerEntry) -> pb::Posting {
     pb::Posting {
         account: entry.account.as_str().to_owned(),
         counterparty: entry.counterparty.as_str().to_owned(),
-        kind: kind(entry.kind).to_owned(),
+        kind: entry.kind.as_str().to_owned(),
         amount: Some(entry.amount.to_proto()),
         balance_after: entry.balance_after,
         position: entry.position,
         posted_at: Some(clock::timestamp(entry.posted_at)),
         transfer_id: entry.transfer_id.to_string(),
-    }
-}
-
-fn kind(kind: TransactionKind) -> &'static str {
-    match kind {
-        TransactionKind::Funding => "FUNDING",
-        TransactionKind::Payment => "PAYMENT",
-        TransactionKind::RefundReserved => "REFUND_RESERVED",
-        TransactionKind::Refund => "REFUND",
-        TransactionKind::RefundReleased => "REFUND_RELEASED",
-        TransactionKind::Payback => "PAYBACK",
     }
 }
 
@@ -193,5 +189,21 @@ fn waiting(
         leased_until: leased.then(|| clock::timestamp(row.lease_until)),
         why: story::why(record, trail, row, now),
         trace_id: trace.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_several_payments_lists_each_once() {
+        let [one, two] = [1, 2].map(Uuid::from_u128);
+        let none = only(&BTreeSet::new()).expect_err("there is none");
+        assert_eq!(none.reason, Reason::NotFound);
+        assert_eq!(only(&[one, one].into()).expect("one"), one);
+        let several = only(&[one, two, one].into()).expect_err("which one?");
+        assert_eq!(several.reason, Reason::InvalidArgument);
+        assert!(several.message.ends_with(&format!(": {one}, {two}")), "{}", several.message);
     }
 }

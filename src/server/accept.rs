@@ -74,9 +74,10 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// How much may be on its way.
     pub windows: Windows,
-    /// Whether the system ends connections whose other end acknowledges nothing.
-    /// Not those of clients: one that stalls, and opens its window later, may.
-    pub silent_end: bool,
+    /// After how long the system ends connections whose other end acknowledges
+    /// nothing. Never those of clients: one that stalls, and opens its window
+    /// later, may.
+    pub silent_end: Option<Duration>,
 }
 
 /// How much of a connection may be on its way, bytes.
@@ -113,7 +114,7 @@ impl From<&Traffic> for Limits {
             keepalive_interval: traffic.keepalive_interval,
             keepalive_timeout: traffic.keepalive_timeout,
             windows: CLIENTS,
-            silent_end: false,
+            silent_end: None,
         }
     }
 }
@@ -133,7 +134,7 @@ impl Limits {
                 frame: link::MAX_FRAME,
                 send_buffer: link::SEND_BUFFER,
             },
-            silent_end: true,
+            silent_end: Some(link::UNACKNOWLEDGED),
             ..Self::from(traffic)
         }
     }

@@ -27,10 +27,10 @@ use super::accept::Shared;
 use super::gather::gather;
 use super::metrics::Counted;
 use super::tls::TlsSource;
-use crate::cluster::link::network::end_when_silent;
 use crate::drain;
 use crate::security::belief::Believed;
 use crate::security::connection::Connection;
+use crate::silence::end_when_silent;
 
 /// How long a connection goes on whose client is no longer believed: its
 /// permits are withdrawn at once, and its streams say so to it.
@@ -76,8 +76,8 @@ where
     async fn handshake(&mut self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, &'static str> {
         // Without it small frames wait for the peer's acknowledgement.
         tcp.set_nodelay(true).map_err(|_| "closed")?;
-        if self.shared.limits.silent_end {
-            end_when_silent(&tcp).map_err(|_| "closed")?;
+        if let Some(after) = self.shared.limits.silent_end {
+            end_when_silent(&tcp, after).map_err(|_| "closed")?;
         }
         let accept = TlsAcceptor::from(self.shared.tls.config()).accept(tcp);
         let speak = async {

@@ -8,51 +8,39 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::StoreError;
+use super::words::words;
 use crate::principal::Principal;
 
 /// A room's id; cheap to clone.
 pub type RoomId = Arc<str>;
 
-/// What a member may do; each can do what the next can. The numbers are the
-/// contract's and the database's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum RoomRole {
-    /// Everything.
-    Owner = 1,
-    /// Members, readers and the title.
-    Moderator = 2,
-    /// Sends and reads.
-    Member = 3,
-    /// Reads.
-    Reader = 4,
-}
-
-impl RoomRole {
-    /// The role of a number; `None` for any other.
-    pub fn from_number(number: i64) -> Option<Self> {
-        Some(match number {
-            1 => RoomRole::Owner,
-            2 => RoomRole::Moderator,
-            3 => RoomRole::Member,
-            4 => RoomRole::Reader,
-            _ => return None,
-        })
+words! {
+    /// What a member may do; each can do what the next can. The numbers are the
+    /// contract's and the database's.
+    RoomRole {
+        /// Everything.
+        Owner = 1, "OWNER";
+        /// Members, readers and the title.
+        Moderator = 2, "MODERATOR";
+        /// Sends and reads.
+        Member = 3, "MEMBER";
+        /// Reads.
+        Reader = 4, "READER";
     }
 }
 
-/// What an entry is; the numbers are the contract's `MessageKind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum EntryKind {
-    /// A member's message.
-    Text = 1,
-    /// A change of members.
-    Membership = 2,
-    /// A payment's receipt.
-    Payment = 3,
-    /// A change of the room.
-    Room = 4,
+words! {
+    /// What an entry is; the numbers are the contract's `MessageKind`.
+    EntryKind {
+        /// A member's message.
+        Text = 1, "TEXT";
+        /// A change of members.
+        Membership = 2, "MEMBERSHIP";
+        /// A payment's receipt.
+        Payment = 3, "PAYMENT";
+        /// A change of the room.
+        Room = 4, "ROOM";
+    }
 }
 
 /// An entry of a room's log, as stored.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::words::words;
 use crate::money::{Currency, Money};
 use crate::principal::Principal;
 
@@ -44,36 +45,21 @@ impl AccountName {
     }
 }
 
-/// Why money moved; the numbers are the contract's `TransactionKind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum TransactionKind {
-    /// Clearing to payer.
-    Funding = 1,
-    /// Payer to payee.
-    Payment = 2,
-    /// Payee to refunds_payable.
-    RefundReserved = 3,
-    /// refunds_payable to payer.
-    Refund = 4,
-    /// refunds_payable back to payee.
-    RefundReleased = 5,
-    /// Payer to clearing.
-    Payback = 6,
-}
-
-impl TransactionKind {
-    /// The kind of a number; `None` for any other.
-    pub fn from_number(number: i64) -> Option<Self> {
-        Some(match number {
-            1 => TransactionKind::Funding,
-            2 => TransactionKind::Payment,
-            3 => TransactionKind::RefundReserved,
-            4 => TransactionKind::Refund,
-            5 => TransactionKind::RefundReleased,
-            6 => TransactionKind::Payback,
-            _ => return None,
-        })
+words! {
+    /// Why money moved; the numbers are the contract's `TransactionKind`.
+    TransactionKind {
+        /// Clearing to payer.
+        Funding = 1, "FUNDING";
+        /// Payer to payee.
+        Payment = 2, "PAYMENT";
+        /// Payee to refunds_payable.
+        RefundReserved = 3, "REFUND_RESERVED";
+        /// refunds_payable to payer.
+        Refund = 4, "REFUND";
+        /// refunds_payable back to payee.
+        RefundReleased = 5, "REFUND_RELEASED";
+        /// Payer to clearing.
+        Payback = 6, "PAYBACK";
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod chat;
 mod cluster;
+pub(crate) mod inspect;
 pub(crate) mod ledger;
 pub mod location;
 pub mod metrics;

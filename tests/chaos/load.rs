@@ -13,16 +13,13 @@ use simpul::client::chat::{self, Chat, Event, Events, From, Options, Remote};
 use simpul::client::dial::{self, Address};
 use simpul::client::renewal::Tokens;
 use simpul::client::servers::Servers;
-use simpul::proto::chat::v1::{
-    AddMemberRequest, CreateRoomRequest, GetMessagesRequest, Message, MessageKind, RoomRole,
-};
+use simpul::proto::chat::v1::{AddMemberRequest, CreateRoomRequest, RoomRole};
 use simpul::proto::money::v1::Money;
 use simpul::proto::payment::v1::ProcessPaymentRequest;
 use tokio::task::JoinHandle;
-use tokio_stream::StreamExt;
 
-use crate::history::{Entry, Logs, What};
-use crate::record::Record;
+use crate::history::{Logs, What};
+use crate::record::{Record, entry, log};
 use crate::world::{LONG, World};
 
 /// Clients that chat.
@@ -265,18 +262,6 @@ async fn read(mut events: Events, name: String, record: Arc<Record>, progress: A
     }
 }
 
-/// An entry as the judge knows it.
-fn entry(message: &Message) -> Entry {
-    let said = message.kind() == MessageKind::Text;
-    let sender = message.sender.strip_prefix("user/").and_then(|name| name.split('@').next());
-    Entry {
-        seq: message.seq,
-        sender: sender.filter(|_| said).unwrap_or_default().to_owned(),
-        id: if said { message.client_message_id.clone() } else { String::new() },
-        body: if said { message.body.clone() } else { String::new() },
-    }
-}
-
 /// Pays again and again; what got no answer is paid again under the same key.
 async fn pay(client: Client, stop: Arc<AtomicBool>) -> usize {
     let mut paid = 0;
@@ -319,21 +304,4 @@ pub async fn logs(world: &World, rooms: usize) -> Logs {
         logs.insert(room(number), log);
     }
     logs
-}
-
-async fn log(client: &Client, room: &str) -> Result<Vec<Entry>, tonic::Status> {
-    const PAGE: u32 = 10_000;
-    let mut log: Vec<Entry> = Vec::new();
-    loop {
-        let after_seq = log.last().map_or(0, |entry| entry.seq);
-        let request = GetMessagesRequest { room_id: room.to_owned(), after_seq, limit: PAGE };
-        let mut stream = client.chat().get_messages(request).await?.into_inner();
-        let before = log.len();
-        while let Some(response) = stream.next().await {
-            log.extend(response?.message.as_ref().map(entry));
-        }
-        if log.len() - before < PAGE as usize {
-            return Ok(log);
-        }
-    }
 }

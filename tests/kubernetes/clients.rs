@@ -15,18 +15,14 @@ use simpul::client::chat::{self, Chat, Event, Events, From, Options, Remote};
 use simpul::client::dial::Address;
 use simpul::client::renewal::Tokens;
 use simpul::client::servers::Servers;
-use simpul::proto::chat::v1::{
-    AddMemberRequest, CreateRoomRequest, GetMessagesRequest, GetRoomRequest, Message, MessageKind,
-    RoomRole,
-};
+use simpul::proto::chat::v1::{AddMemberRequest, CreateRoomRequest, GetRoomRequest, RoomRole};
 use simpul::proto::money::v1::Money;
 use simpul::proto::payment::v1::ProcessPaymentRequest;
 use tokio::task::JoinHandle;
-use tokio_stream::StreamExt;
 use tonic::Status;
 
-use crate::history::{self, Entry, Logs, What};
-use crate::record::Record;
+use crate::history::{self, Logs, What};
+use crate::record::{Record, entry, log};
 use crate::site::Site;
 
 /// Where a client inside the cluster finds the nodes.
@@ -328,18 +324,6 @@ async fn read(mut events: Events, name: String, record: Arc<Record>, shared: Arc
     }
 }
 
-/// An entry as the judge knows it.
-fn entry(message: &Message) -> Entry {
-    let said = message.kind() == MessageKind::Text;
-    let sender = message.sender.strip_prefix("user/").and_then(|name| name.split('@').next());
-    Entry {
-        seq: message.seq,
-        sender: sender.filter(|_| said).unwrap_or_default().to_owned(),
-        id: if said { message.client_message_id.clone() } else { String::new() },
-        body: if said { message.body.clone() } else { String::new() },
-    }
-}
-
 async fn listen(chat: Chat, mut events: Events) {
     chat.join(HALL, From::Latest).await.expect("the chat runs");
     while events.next().await.is_some() {}
@@ -379,21 +363,4 @@ async fn pay(client: &Client, number: usize) -> Result<(), Status> {
         ..ProcessPaymentRequest::default()
     });
     client.payment().process_payment(request).await.map(drop)
-}
-
-async fn log(client: &Client, room: &str) -> Result<Vec<Entry>, Status> {
-    const PAGE: u32 = 10_000;
-    let mut log: Vec<Entry> = Vec::new();
-    loop {
-        let after_seq = log.last().map_or(0, |entry| entry.seq);
-        let request = GetMessagesRequest { room_id: room.to_owned(), after_seq, limit: PAGE };
-        let mut stream = client.chat().get_messages(request).await?.into_inner();
-        let before = log.len();
-        while let Some(response) = stream.next().await {
-            log.extend(response?.message.as_ref().map(entry));
-        }
-        if log.len() - before < PAGE as usize {
-            return Ok(log);
-        }
-    }
 }

@@ -5,11 +5,12 @@
 //! shows, another test holds.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+
+use crate::not_run;
 
 /// Of Prometheus itself.
 const FOREIGN: [&str; 1] = ["up"];
@@ -161,8 +162,7 @@ fn promtool(arguments: &[&str], of: &Path) -> Option<String> {
             Some(said)
         }
         Err(_) => {
-            let _ =
-                writeln!(std::io::stderr(), "NOT RUN: promtool {arguments:?}: it is not on PATH");
+            not_run(&format!("promtool {arguments:?}: it is not on PATH"));
             None
         }
     }

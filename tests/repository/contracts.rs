@@ -7,7 +7,6 @@
 //! `SIMPUL_TEST_BLESS=1 tests/run --test repository`, which refuses to forget.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +14,8 @@ use prost_reflect::{
     Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, MessageDescriptor,
     MethodDescriptor, Value,
 };
+
+use crate::not_run;
 
 fn pool() -> DescriptorPool {
     DescriptorPool::decode(simpul::proto::DESCRIPTORS).expect("descriptors")
@@ -219,8 +220,7 @@ fn buf(arguments: &[&str]) -> Option<(bool, String)> {
     let run = Command::new("buf").args(arguments).current_dir(root().join("proto")).output();
     let run = match run {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // Past the capture of a test's output.
-            let _ = writeln!(std::io::stderr(), "NOT RUN: buf {arguments:?}: it is not on PATH");
+            not_run(&format!("buf {arguments:?}: it is not on PATH"));
             return None;
         }
         run => run.expect("buf runs"),

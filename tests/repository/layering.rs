@@ -23,6 +23,7 @@ const LEVELS: &[&[&str]] = &[
         "proto",
         "readiness",
         "refusal",
+        "silence",
         "task",
         "trace_context",
     ],

@@ -10,13 +10,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::not_run;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn not_run(what: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "NOT RUN: manifests: {what}");
 }
 
 /// What renders a folder: a command and its first arguments.
@@ -65,7 +62,7 @@ fn manifests() -> TempDir {
 #[test]
 fn every_overlay_renders_to_manifests_that_are_right() {
     let Some(renderer) = renderer() else {
-        return not_run("neither kubectl nor kustomize is here");
+        return not_run("manifests: neither kubectl nor kustomize is here");
     };
     let copy = manifests();
     let folder = copy.path().join("k8s");
@@ -79,7 +76,7 @@ fn every_overlay_renders_to_manifests_that_are_right() {
         files.push(file);
     }
     let Some(python) = python() else {
-        return not_run("the schemas: no Python with kubernetes-validate");
+        return not_run("manifests: the schemas: no Python with kubernetes-validate");
     };
     let check = root().join("tests/python/manifests.py");
     let said = run(Command::new(&python).arg(&check).args(&files));

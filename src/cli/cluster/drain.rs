@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::view::state;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::complain;
 use crate::client::Client;
 use crate::client::patience::Patience;
+use crate::cluster::service::json::state;
 use crate::proto::cluster::v1::{Cluster, DrainNodeRequest, GetClusterRequest, Node, NodeState};
 
 /// How often it looks how far the node is.

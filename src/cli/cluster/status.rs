@@ -5,12 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use tonic::{Code, Request};
 
-use super::view::{cluster_json, cluster_text};
+use super::view::cluster_text;
 use super::watch::{Changes, Paper, screen};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::client::patience::Patience;
+use crate::cluster::service::json;
 use crate::proto::cluster::v1::{Cluster, GetClusterRequest, WatchClusterRequest};
 
 /// Show the nodes, their links and who owns what; for operators
@@ -33,7 +34,7 @@ impl StatusCommand {
         let client = env.connect().await?;
         let answer = client.cluster().get_cluster(client.unary(GetClusterRequest {})).await?;
         let cluster = answer.into_inner().cluster.unwrap_or_default();
-        env.output.say(&cluster_json(&cluster), || cluster_text(&cluster))?;
+        env.output.say(&json::cluster(&cluster), || cluster_text(&cluster))?;
         Ok(Exit::Done)
     }
 }
@@ -85,7 +86,7 @@ fn show(env: &Env, cluster: &Cluster, changes: &mut Changes) -> Result<(), Failu
         return env.output.raw(&format!("{}\n", cluster_text(cluster)));
     }
     if env.output.is_json() || !env.output.is_terminal() {
-        return env.output.raw(&cluster_json(cluster).to_string());
+        return env.output.raw(&json::cluster(cluster).to_string());
     }
     let first = changes.is_new();
     changes.see(cluster);

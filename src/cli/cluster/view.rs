@@ -1,52 +1,10 @@
-//! How a cluster looks: tables for people, one object for scripts. Pure.
+//! How a cluster looks to people: tables. Pure.
 
 use std::fmt::Write;
-use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use crate::cli::text::{plain, table, time, word};
+use crate::cli::text::{plain, table, time};
+use crate::cluster::service::json::{seconds, state};
 use crate::proto::cluster::v1::{Cluster, Link, Node, Partition};
-
-/// The whole cluster as one object.
-pub(super) fn cluster_json(cluster: &Cluster) -> Value {
-    let nodes: Vec<Value> = cluster.nodes.iter().map(node_json).collect();
-    let links: Vec<Value> = cluster.links.iter().map(link_json).collect();
-    let partitions: Vec<Value> = cluster
-        .partitions
-        .iter()
-        .map(|p| {
-            json!({
-                "partition": p.partition, "owner": p.owner, "epoch": p.epoch,
-                "commit_no": p.commit_no,
-            })
-        })
-        .collect();
-    json!({
-        "name": cluster.name, "answered_by": cluster.answered_by,
-        "observed_at": time(cluster.observed_at.as_ref()),
-        "nodes": nodes, "links": links, "partitions": partitions,
-    })
-}
-
-fn node_json(node: &Node) -> Value {
-    json!({
-        "node_id": node.node_id, "incarnation": node.incarnation, "state": state(node),
-        "public_address": node.public_address, "mesh_address": node.mesh_address,
-        "zone": node.zone, "release": node.release, "beat": node.beat,
-        "last_beat_seconds": node.last_beat.as_ref().and_then(seconds),
-        "sessions": node.sessions, "partitions": node.partitions,
-        "started_at": time(node.started_at.as_ref()),
-    })
-}
-
-fn link_json(link: &Link) -> Value {
-    json!({
-        "node_id": link.node_id, "connections": link.connections,
-        "round_trip_seconds": link.round_trip.as_ref().and_then(seconds),
-        "backlog_bytes": link.backlog_bytes, "problem": link.problem,
-    })
-}
 
 /// The whole cluster as tables.
 pub(super) fn cluster_text(cluster: &Cluster) -> String {
@@ -154,15 +112,6 @@ fn runs(numbers: &[u32]) -> String {
     out
 }
 
-/// A node's state without its prefix.
-pub(super) fn state(node: &Node) -> &'static str {
-    word(node.state().as_str_name(), "NODE_STATE_")
-}
-
-pub(super) fn seconds(duration: &prost_types::Duration) -> Option<f64> {
-    Duration::try_from(*duration).ok().map(|duration| duration.as_secs_f64())
-}
-
 fn or_dash(text: &str) -> String {
     if text.is_empty() { dash() } else { plain(text) }
 }
@@ -216,15 +165,6 @@ mod tests {
         assert!(text.contains("nobody"), "{text}");
         assert!(text.contains("0.2 s ago") && text.contains("dead"), "{text}");
         assert!(!text.contains('\u{1b}'), "a node moves the cursor: {text}");
-    }
-
-    #[test]
-    fn scripts_see_everything() {
-        let json = cluster_json(&cluster());
-        assert_eq!(json["nodes"][1]["state"], "DEAD");
-        assert_eq!(json["nodes"][0]["last_beat_seconds"], 0.25);
-        assert_eq!(json["links"][0]["round_trip_seconds"], Value::Null);
-        assert_eq!(json["partitions"].as_array().map(Vec::len), Some(4));
     }
 
     #[test]

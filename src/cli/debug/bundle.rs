@@ -66,15 +66,8 @@ impl Bundle {
 
     async fn from(&self, client: &Client) -> Result<Vec<u8>, Failure> {
         let request = Request::new(CollectBundleRequest { max_rooms: self.rooms });
-        let mut stream = client.operator().collect_bundle(request).await?.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(part) = stream.message().await? {
-            bytes.extend_from_slice(&part.chunk);
-            if bytes.len() > LARGEST {
-                return Err(Failure::unavailable("the node sends more than a bundle can be"));
-            }
-        }
-        Ok(bytes)
+        let stream = client.operator().collect_bundle(request).await?.into_inner();
+        nodes::take(stream, |part| part.chunk, LARGEST, "bundle").await
     }
 
     /// One archive of all; those that are missing, by name.

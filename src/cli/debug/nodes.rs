@@ -1,10 +1,11 @@
-//! One node of a cluster by its name, and where what it gives is written.
+//! One node of a cluster by its name, what it gives, and where that is written.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use clap::Args;
+use tonic::Streaming;
 
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
@@ -52,6 +53,25 @@ pub(super) async fn reach(env: &Env, node: &Node) -> Result<Client, Failure> {
     let address = crate::client::servers::parse(&node.public_address)?;
     let token = target.credential.token()?;
     target.connect_to(&address, token.as_ref()).await
+}
+
+/// All chunks that a node sends, when they are no more than the largest number of
+/// bytes that the thing can have.
+pub(super) async fn take<T>(
+    mut stream: Streaming<T>,
+    chunk: fn(T) -> Vec<u8>,
+    largest: usize,
+    thing: &str,
+) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    while let Some(part) = stream.message().await? {
+        bytes.extend(chunk(part));
+        if bytes.len() > largest {
+            let message = format!("the node sends more than a {thing} can be");
+            return Err(Failure::unavailable(message));
+        }
+    }
+    Ok(bytes)
 }
 
 /// Writes a new file that its owner alone may read, or standard output for `-`.

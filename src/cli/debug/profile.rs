@@ -43,14 +43,8 @@ impl Profile {
         let client = self.chosen.connect(env).await?;
         let duration = prost_types::Duration { seconds: self.seconds.into(), nanos: 0 };
         let request = ProfileCpuRequest { duration: Some(duration), frequency: self.frequency };
-        let mut stream = client.operator().profile_cpu(Request::new(request)).await?.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(part) = stream.message().await? {
-            bytes.extend_from_slice(&part.chunk);
-            if bytes.len() > LARGEST {
-                return Err(Failure::unavailable("the node sends more than a profile can be"));
-            }
-        }
+        let stream = client.operator().profile_cpu(Request::new(request)).await?.into_inner();
+        let bytes = nodes::take(stream, |part| part.chunk, LARGEST, "profile").await?;
         nodes::write(&self.out, &bytes)?;
         if self.out.as_os_str() != "-" {
             let json = json!({"file": self.out, "bytes": bytes.len(), "seconds": self.seconds});

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::render::time_json;
 use crate::cli::text::{pairs, plain, table, time};
 use crate::proto::operate::v1::explain_message_request::Which;
 use crate::proto::operate::v1::{ExplainMessageRequest, ExplainMessageResponse, Placement};
@@ -47,24 +48,20 @@ impl Message {
     }
 }
 
-fn stamp(stamp: Option<&prost_types::Timestamp>) -> Value {
-    stamp.map_or(Value::Null, |stamp| json!(time(Some(stamp))))
-}
-
 fn as_json(m: &ExplainMessageResponse) -> Value {
     let place = m.placement.clone().unwrap_or_default();
     let readers = m.readers.iter().map(|reader| {
         json!({
             "member": reader.member, "role": reader.role,
-            "joined_at": stamp(reader.joined_at.as_ref()),
+            "joined_at": time_json(reader.joined_at.as_ref()),
         })
     });
     json!({
         "room_id": m.room_id, "seq": m.seq, "kind": m.kind, "sender": m.sender,
         "client_message_id": m.client_message_id, "reply_to": m.reply_to,
         "body_bytes": m.body_bytes, "redactions": m.redactions,
-        "committed_at": stamp(m.committed_at.as_ref()),
-        "key_kept_until": stamp(m.key_kept_until.as_ref()),
+        "committed_at": time_json(m.committed_at.as_ref()),
+        "key_kept_until": time_json(m.key_kept_until.as_ref()),
         "room_head": m.room_head,
         "readers": readers.collect::<Value>(), "more_readers": m.more_readers,
         "placement": {

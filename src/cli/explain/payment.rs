@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::render::money_json;
+use crate::cli::render::{money_json, time_json};
 use crate::cli::text::{amount, money, pairs, plain, table, time};
 use crate::proto::operate::v1::explain_payment_request::Which;
 use crate::proto::operate::v1::{
@@ -44,12 +44,9 @@ impl Payment {
     }
 }
 
-fn stamp(stamp: Option<&prost_types::Timestamp>) -> Value {
-    stamp.map_or(Value::Null, |stamp| json!(time(Some(stamp))))
-}
-
 fn as_json(p: &ExplainPaymentResponse) -> Value {
-    let history = p.history.iter().map(|e| json!({"at": stamp(e.at.as_ref()), "what": e.what}));
+    let history = p.history.iter();
+    let history = history.map(|e| json!({"at": time_json(e.at.as_ref()), "what": e.what}));
     json!({
         "payment_id": p.payment_id, "status": p.status, "outcome_unknown": p.outcome_unknown,
         "payer": p.payer, "payee": p.payee, "amount": money_json(p.amount.as_ref()),
@@ -58,7 +55,8 @@ fn as_json(p: &ExplainPaymentResponse) -> Value {
         "held_minor_units": p.held_minor_units,
         "capture": p.capture, "provider": p.provider, "room_id": p.room_id,
         "failure_code": p.failure_code,
-        "created_at": stamp(p.created_at.as_ref()), "updated_at": stamp(p.updated_at.as_ref()),
+        "created_at": time_json(p.created_at.as_ref()),
+        "updated_at": time_json(p.updated_at.as_ref()),
         "version": p.version,
         "history": history.collect::<Value>(),
         "operations": p.operations.iter().map(operation_json).collect::<Value>(),
@@ -72,7 +70,8 @@ fn operation_json(o: &Operation) -> Value {
         "operation_id": o.operation_id, "kind": o.kind, "status": o.status,
         "minor_units": o.minor_units, "provider_reference": o.provider_reference,
         "failure_code": o.failure_code,
-        "created_at": stamp(o.created_at.as_ref()), "updated_at": stamp(o.updated_at.as_ref()),
+        "created_at": time_json(o.created_at.as_ref()),
+        "updated_at": time_json(o.updated_at.as_ref()),
     })
 }
 
@@ -80,16 +79,17 @@ fn posting_json(p: &Posting) -> Value {
     json!({
         "account": p.account, "counterparty": p.counterparty, "kind": p.kind,
         "amount": money_json(p.amount.as_ref()), "balance_after": p.balance_after,
-        "position": p.position, "posted_at": stamp(p.posted_at.as_ref()),
+        "position": p.position, "posted_at": time_json(p.posted_at.as_ref()),
         "transfer_id": p.transfer_id,
     })
 }
 
 fn waiting_json(w: &Waiting) -> Value {
     json!({
-        "task": w.task, "operation_id": w.operation_id, "next_at": stamp(w.next_at.as_ref()),
+        "task": w.task, "operation_id": w.operation_id, "next_at": time_json(w.next_at.as_ref()),
         "attempts": w.attempts, "leased_by": w.leased_by,
-        "lease_incarnation": w.lease_incarnation, "leased_until": stamp(w.leased_until.as_ref()),
+        "lease_incarnation": w.lease_incarnation,
+        "leased_until": time_json(w.leased_until.as_ref()),
         "why": w.why, "trace_id": w.trace_id,
     })
 }

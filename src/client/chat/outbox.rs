@@ -4,8 +4,8 @@
 //! once, so that sending again is safe. Messages of one room are sent in the
 //! order in which they were said, and each names the one before it that has no
 //! answer yet: the owner appends it after that one or not at all. The box is
-//! bounded below the number of
-//! answers that a node lets wait, so that neither side can block the other.
+//! bounded below the number of answers that a node lets wait, so that neither side
+//! can block the other.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

@@ -34,6 +34,11 @@ pub const SEND_BUFFER: usize = 1024 * 1024;
 /// How often a connection is pinged, and how long a ping may stay unanswered.
 pub const KEEPALIVE: Duration = Duration::from_secs(1);
 
+/// How long what was sent may stay unacknowledged: as long as HTTP/2's own pings,
+/// which are data too, so that a socket without traffic needs no probes of its
+/// own.
+pub const UNACKNOWLEDGED: Duration = KEEPALIVE.saturating_mul(2);
+
 /// A link's HTTP/2, as the side that accepts has it.
 pub(super) fn accepting() -> server::Builder<Executor> {
     let mut http = server::Builder::new(Executor);

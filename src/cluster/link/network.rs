@@ -13,10 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::http::KEEPALIVE;
+use super::http::UNACKNOWLEDGED;
 pub use super::verdict::Verdict;
 use super::verdict::Watched;
 use crate::security::mesh::{self, Mesh};
+use crate::silence;
 
 /// A connection's bytes.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -73,18 +74,6 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// How long a handshake may take after that.
 const HANDSHAKE: Duration = Duration::from_secs(2);
 
-/// How long what was sent on a link may stay unacknowledged: as long as HTTP/2's
-/// own pings, which are data too, so that a socket without traffic needs no
-/// probes of its own.
-const UNACKNOWLEDGED: Duration = KEEPALIVE.saturating_mul(2);
-
-/// Has the system end a link's connection whose other end acknowledges nothing
-/// any more: it would send again for many minutes, and hold what waits.
-pub fn end_when_silent(tcp: &TcpStream) -> std::io::Result<()> {
-    let millis = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
-    Ok(rustix::net::sockopt::set_tcp_user_timeout(tcp, millis)?)
-}
-
 impl TlsNetwork {
     /// With the node's own certificate and the mesh bundle.
     pub fn new(mesh: Arc<Mesh>) -> Self {
@@ -107,7 +96,7 @@ impl Network for TlsNetwork {
                 _ => failed(&error),
             })?;
         tcp.set_nodelay(true).map_err(|error| failed(&error))?;
-        end_when_silent(&tcp).map_err(|error| failed(&error))?;
+        silence::end_when_silent(&tcp, UNACKNOWLEDGED).map_err(|error| failed(&error))?;
         let config = self.mesh.client_config(node).map_err(|error| failed(&error))?;
         // No host name is checked, and none is sent: pods' addresses change.
         let connector = TlsConnector::from(config).connect(Mesh::server_name(), tcp);
@@ -126,22 +115,5 @@ impl Network for TlsNetwork {
         let verdict = Verdict::default();
         let stream = Box::new(Watched::new(tls, verdict.clone()));
         Ok(Dialed { stream, distrusted, verdict })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_silent_end_is_noticed_by_the_system() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let (dialed, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        for tcp in [dialed.expect("connected"), accepted.expect("accepted").0] {
-            end_when_silent(&tcp).expect("set");
-            let millis = rustix::net::sockopt::tcp_user_timeout(&tcp).expect("asked");
-            assert_eq!(millis, 2_000);
-        }
     }
 }

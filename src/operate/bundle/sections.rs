@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, Part, Parts, Wanted};
 use crate::clock;
+use crate::cluster::service;
 use crate::drain::Phase;
-use crate::proto::cluster::v1 as pb;
 use crate::task::tally;
 use crate::telemetry::level::Level;
 
@@ -37,11 +37,6 @@ fn pretty(value: &Value) -> String {
 
 fn time(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map(|at| at.to_string()).unwrap_or_default()
-}
-
-fn stamp(stamp: Option<&prost_types::Timestamp>) -> Option<String> {
-    let stamp = stamp?;
-    jiff::Timestamp::new(stamp.seconds, stamp.nanos).ok().map(|at| at.to_string())
 }
 
 fn about(parts: &Parts) -> Value {
@@ -134,42 +129,8 @@ async fn cluster(parts: &Parts) -> Value {
     match timeout(PATIENCE, parts.cluster.cluster()).await {
         Err(_) => json!({"problem": "the store does not answer"}),
         Ok(Err(refusal)) => json!({"problem": refusal.message}),
-        Ok(Ok(cluster)) => json!({
-            "name": cluster.name,
-            "answered_by": cluster.answered_by,
-            "observed_at": stamp(cluster.observed_at.as_ref()),
-            "nodes": cluster.nodes.iter().map(node).collect::<Value>(),
-            "links": cluster.links.iter().map(link).collect::<Value>(),
-            "partitions": cluster.partitions.iter().map(|row| json!({
-                "partition": row.partition, "owner": row.owner, "epoch": row.epoch,
-                "commit_no": row.commit_no,
-            })).collect::<Value>(),
-        }),
+        Ok(Ok(cluster)) => service::json::cluster(&cluster),
     }
-}
-
-fn seconds(duration: Option<&prost_types::Duration>) -> Option<f64> {
-    duration.map(|duration| duration.seconds as f64 + f64::from(duration.nanos) / 1e9)
-}
-
-fn node(node: &pb::Node) -> Value {
-    json!({
-        "node_id": node.node_id, "incarnation": node.incarnation,
-        "state": node.state().as_str_name().trim_start_matches("NODE_STATE_"),
-        "public_address": node.public_address, "mesh_address": node.mesh_address,
-        "zone": node.zone, "release": node.release, "beat": node.beat,
-        "last_beat_seconds": seconds(node.last_beat.as_ref()),
-        "sessions": node.sessions, "partitions": node.partitions,
-        "started_at": stamp(node.started_at.as_ref()),
-    })
-}
-
-fn link(link: &pb::Link) -> Value {
-    json!({
-        "node_id": link.node_id, "connections": link.connections,
-        "round_trip_seconds": seconds(link.round_trip.as_ref()),
-        "backlog_bytes": link.backlog_bytes, "problem": link.problem,
-    })
 }
 
 async fn payments(parts: &Parts) -> Value {

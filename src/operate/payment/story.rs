@@ -5,7 +5,6 @@
 //! that an operation began and when it changed last, every posting, and what
 //! the payment has become.
 
-use super::kind;
 use crate::clock;
 use crate::proto::operate::v1 as pb;
 use crate::store::payment::{
@@ -26,7 +25,8 @@ pub(super) fn history(record: &PaymentRecord, trail: &Trail) -> Vec<pb::Event> {
     for entry in trail.entries.iter().filter(|entry| entry.amount.minor_units < 0) {
         let (from, to) = (entry.account.as_str(), entry.counterparty.as_str());
         let units = entry.amount.minor_units.unsigned_abs();
-        let what = format!("{} posted: {units} minor units from {from} to {to}", kind(entry.kind));
+        let posted = entry.kind.as_str();
+        let what = format!("{posted} posted: {units} minor units from {from} to {to}");
         events.push((entry.posted_at, 3, what));
     }
     for row in trail.waiting.iter().filter(|row| row.task == Task::Receipt) {

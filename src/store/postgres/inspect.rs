@@ -12,20 +12,7 @@ use super::known::Known;
 use super::primary::Primary;
 use super::{PgSettings, addresses, migrate};
 use crate::store::StoreError;
-
-/// What was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Inspected {
-    /// The newest migration that the database has; 0 when it is empty.
-    pub(crate) schema: i64,
-    /// How many partitions it was made with; 0 when it has none yet.
-    pub(crate) partitions: u64,
-    /// Operations of payments that began before a time and whose outcome is not
-    /// known, and tasks of the outbox that were due before it.
-    pub(crate) stuck: u64,
-    /// The latter.
-    pub(crate) overdue: u64,
-}
+use crate::store::inspect::{Inspected, UNCERTAIN};
 
 /// Looks. The error is the one that a node would refuse to start with;
 /// `before` is in microseconds since 1970.
@@ -50,16 +37,18 @@ async fn look(connection: &mut PgConnection, before: i64) -> Result<Inspected, S
             "the user may not create tables, and the schema is not up to date".to_owned(),
         ));
     }
-    let mut seen = Inspected { schema, partitions: 0, stuck: 0, overdue: 0 };
+    let mut seen = Inspected { schema, ..Inspected::default() };
     if schema == 0 {
         return Ok(seen);
     }
     let partitions: i64 =
         sqlx::query_scalar("SELECT COUNT(*) FROM partition").fetch_one(&mut *connection).await?;
-    // Status 2 is submitting, 5 unknown.
+    let [submitting, unknown] = UNCERTAIN.map(|status| status as i16);
     let stuck: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM operation WHERE status IN (2, 5) AND updated_at < $1",
+        "SELECT COUNT(*) FROM operation WHERE status IN ($1, $2) AND updated_at < $3",
     )
+    .bind(submitting)
+    .bind(unknown)
     .bind(before)
     .fetch_one(&mut *connection)
     .await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clients::Clients;
 use crate::kit::{run, until};
-use crate::pods::{Pod, ready};
+use crate::pods::{LONG, Pod, ready};
 use crate::site::{NODES, Site, simpul, text};
 
 /// How long kubelet takes to bring a changed Secret, on any Kubernetes: its sync
@@ -12,9 +12,9 @@ use crate::site::{NODES, Site, simpul, text};
 const BROUGHT: Duration = Duration::from_secs(150);
 
 /// The lifetime of what the pod has in use from a source.
-async fn lifetime(pod: &Pod, source: &str) -> f64 {
+async fn lifetime(pod: &Pod, source: &str) -> Option<f64> {
     let label = format!("source=\"{source}");
-    pod.value("simpul_certificate_lifetime_seconds", &label).await.expect("the metric")
+    pod.value("simpul_certificate_lifetime_seconds", &label).await
 }
 
 /// New certificates for the public port and the mesh arrive in every pod, without
@@ -25,7 +25,8 @@ pub async fn rotated(site: &Site, _: &Clients) -> String {
     let old = before[0].certificate(tls.clone()).await.expect("a certificate");
     let mut mesh = Vec::new();
     for pod in &before {
-        mesh.push(lifetime(pod, "mesh.cert_file").await);
+        let what = format!("{} tells its certificate's lifetime", pod.name);
+        mesh.push(until(&what, LONG, async || lifetime(pod, "mesh.cert_file").await).await);
     }
     let secrets = site.demo().join("secrets");
     for file in ["tls.crt", "tls.key", "mesh.crt", "mesh.key"] {
@@ -40,7 +41,7 @@ pub async fn rotated(site: &Site, _: &Clients) -> String {
         })
         .await;
         until(&format!("{} has the new one for links", pod.name), BROUGHT, async || {
-            (lifetime(pod, "mesh.cert_file").await > mesh[at]).then_some(())
+            (lifetime(pod, "mesh.cert_file").await? > mesh[at]).then_some(())
         })
         .await;
     }
@@ -49,11 +50,13 @@ pub async fn rotated(site: &Site, _: &Clients) -> String {
     format!("in use in all pods {:.0} s after the Secrets changed, no restart", took.as_secs_f64())
 }
 
-/// How many of the sources that begin with a text are refused.
-async fn failing(pod: &Pod, source: &str) -> usize {
+/// How many of the sources that begin with a text are refused, when the pod says.
+async fn failing(pod: &Pod, source: &str) -> Option<usize> {
     let begins = format!("source=\"{source}");
     let samples = pod.metric("simpul_reload_failing").await;
-    samples.iter().filter(|(labels, value)| labels.contains(&begins) && *value > 0.0).count()
+    let failing =
+        samples.iter().filter(|(labels, value)| labels.contains(&begins) && *value > 0.0).count();
+    (!samples.is_empty()).then_some(failing)
 }
 
 /// A certificate with another's key, and one that names another node: refused,
@@ -74,7 +77,7 @@ pub async fn wrong(site: &Site, _: &Clients) -> String {
     for pod in &before {
         for source in ["tls", "mesh"] {
             until(&format!("{} refuses {source}", pod.name), BROUGHT, async || {
-                (failing(pod, source).await > 0).then_some(())
+                (failing(pod, source).await? > 0).then_some(())
             })
             .await;
         }
@@ -83,7 +86,7 @@ pub async fn wrong(site: &Site, _: &Clients) -> String {
     site.apply().await;
     for pod in &before {
         until(&format!("{} is content again", pod.name), BROUGHT, async || {
-            (failing(pod, "").await == 0).then_some(())
+            (failing(pod, "").await? == 0).then_some(())
         })
         .await;
     }

@@ -42,7 +42,10 @@ pub async fn restart(_: &Site, clients: &Clients) -> String {
 async fn sessions(pods: &[Pod]) -> Vec<f64> {
     let mut all = Vec::new();
     for pod in pods {
-        all.push(pod.value("simpul_chat_sessions", "").await.expect("the metric"));
+        let told = until("a pod tells its sessions", LONG, async || {
+            pod.value("simpul_chat_sessions", "").await
+        });
+        all.push(told.await);
     }
     all
 }

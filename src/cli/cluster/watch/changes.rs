@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::cli::cluster::view::state;
 use crate::cli::text::{plain, time};
+use crate::cluster::service::json::state;
 use crate::proto::cluster::v1::{Cluster, Node};
 
 /// How many are shown.

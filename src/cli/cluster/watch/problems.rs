@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Look;
 use super::changes::Changes;
-use crate::cli::cluster::view::{is_alone, seconds};
+use crate::cli::cluster::view::is_alone;
 use crate::cli::text::plain;
+use crate::cluster::service::json::seconds;
 use crate::proto::cluster::v1::{Cluster, NodeState};
 
 /// A beat that is older is late: nodes beat twice a second and are dead after two.

@@ -50,13 +50,7 @@ pub(super) fn role(row: &SqliteRow, index: usize) -> Result<RoomRole, StoreError
 }
 
 fn kind(row: &SqliteRow, index: usize) -> Result<EntryKind, StoreError> {
-    Ok(match column::<i64>(row, index)? {
-        1 => EntryKind::Text,
-        2 => EntryKind::Membership,
-        3 => EntryKind::Payment,
-        4 => EntryKind::Room,
-        _ => return Err(corrupt("an unknown kind of entry")),
-    })
+    EntryKind::from_number(column(row, index)?).ok_or_else(|| corrupt("an unknown kind of entry"))
 }
 
 /// The stored form of a body.
