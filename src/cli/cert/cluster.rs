@@ -119,17 +119,17 @@ impl ClusterCerts {
             dns.push(node.clone());
             (node.clone(), CertificateRequest { dns, ips, ..self.request() })
         };
-        let proves = |name: &str, principal| {
+        let proves = |name: String, principal| {
             let principal = Some(principal);
-            (name.to_owned(), CertificateRequest { principal, ..self.request() })
+            (name, CertificateRequest { principal, ..self.request() })
         };
         let whose = |node: &String| {
             let principal = parse_full(&format!("node/{node}@{}", self.mesh_domain))?;
-            Ok(proves(node, principal))
+            Ok(proves(node.clone(), principal))
         };
         let set = |part, authority, certificates| Set { part, authority, certificates };
         let mesh = self.nodes.iter().map(whose).collect::<Result<_, Failure>>()?;
-        let clients = clients.into_iter().map(|client| proves(&client.id().to_owned(), client));
+        let clients = clients.into_iter().map(|client| proves(client.id().to_owned(), client));
         Ok([
             set("servers", "Simpul servers", self.nodes.iter().map(serves).collect()),
             set("mesh", "Simpul mesh", mesh),
