@@ -31,5 +31,6 @@ pub mod server;
 pub mod store;
 pub mod task;
 pub mod telemetry;
+pub mod trace_context;
 pub mod traffic;
 pub mod transaction;

@@ -8,7 +8,7 @@
 //! cost an atomic load; the trace id of a call is then kept by [`context`]
 //! alone, and log lines have it all the same.
 
-pub mod context;
+pub use crate::trace_context as context;
 mod exporter;
 pub mod latency;
 pub mod level;

@@ -22,6 +22,8 @@ struct Details {
     retry_after_seconds: Option<f64>,
     trace_id: Option<String>,
     hint: Option<String>,
+    /// The client message id of what was not sent.
+    unsent: Option<String>,
     /// Say nothing: the reader of our output is gone.
     quiet: bool,
     /// Our own output cannot be written: no node can mend it.
@@ -40,6 +42,7 @@ impl Failure {
             retry_after_seconds: None,
             trace_id: None,
             hint: None,
+            unsent: None,
             quiet: false,
             ours: false,
         }))
@@ -66,6 +69,13 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the message that was not sent by its client message id.
+    #[must_use]
+    pub fn unsent(mut self, id: impl Into<String>) -> Self {
+        self.0.unsent = Some(id.into());
         self
     }
 
@@ -126,6 +136,7 @@ impl Failure {
                 .filter(|(field, rule)| !d.message.contains(&format!("{field} {rule}")))
                 .map(|(field, rule)| format!("{} {}", plain(field), plain(rule))),
         );
+        about.extend(d.unsent.as_ref().map(|id| format!("not sent: {}", plain(id))));
         about.extend(d.reason.as_ref().map(|reason| format!("reason {}", plain(reason))));
         about.extend(d.retry_after_seconds.map(|seconds| format!("retry after {seconds} s")));
         about.extend(d.trace_id.as_ref().map(|id| format!("trace {}", plain(id))));
@@ -161,6 +172,9 @@ impl Failure {
         }
         if let Some(id) = &d.trace_id {
             object.insert("trace_id".into(), json!(id));
+        }
+        if let Some(id) = &d.unsent {
+            object.insert("client_message_id".into(), json!(id));
         }
         if let Some(hint) = &d.hint {
             object.insert("hint".into(), json!(hint));

@@ -312,17 +312,6 @@ fn line(record: &Record) -> String {
     line.to_string()
 }
 
-/// The trace that the running code belongs to.
-pub(super) fn trace_id() -> Option<String> {
-    use opentelemetry::trace::TraceContextExt;
-
-    opentelemetry::Context::map_current(|context| {
-        let span = context.span();
-        let place = span.span_context();
-        place.is_valid().then(|| place.trace_id().to_string())
-    })
-}
-
 #[cfg(test)]
 mod tests;
 mod trail;

@@ -24,7 +24,7 @@ use prometheus_client::metrics::family::Family;
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::audit::{self, AuditLog, AuditSubject, Record};
+use super::audit::{AuditLog, AuditSubject, Record};
 use super::belief::Belief;
 use super::connection::{Connection, PeerCertificate};
 use super::failures::Failures;
@@ -35,6 +35,7 @@ use super::token::{Tokens, Verified};
 use crate::clock::Clock;
 use crate::principal::Principal;
 use crate::refusal::{Reason, Refusal};
+use crate::trace_context;
 
 /// The metadata in which a service names the user for whom it acts.
 pub const ON_BEHALF_OF: &str = "simpul-on-behalf-of";
@@ -166,7 +167,7 @@ impl Authenticator {
             subject: AuditSubject::default(),
             code: refusal.reason.code(),
             why: Some(refusal.to_string()),
-            trace_id: audit::trace_id(),
+            trace_id: trace_context::trace_id(),
         });
     }
 }

@@ -28,6 +28,7 @@ use super::connection::Connection;
 use super::permit::{Caller, EndsWithPermit, Permit, Validity};
 use super::policy::{Decision, Method};
 use crate::refusal::{Reason, Refusal};
+use crate::trace_context;
 use crate::traffic::enrich::classify;
 
 /// Makes [`Authorize`].
@@ -160,7 +161,7 @@ impl Call {
             subject: self.subject.clone(),
             code,
             why,
-            trace_id: audit::trace_id(),
+            trace_id: trace_context::trace_id(),
         });
     }
 }

@@ -14,7 +14,7 @@ use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use opentelemetry_otlp::{Compression, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter,
     SpanProcessor,
@@ -48,14 +48,15 @@ impl SpanCounts {
     }
 
     /// Says once when exports begin to fail, and once when they work again.
-    fn note(&self, failing: bool) {
-        if self.failing.swap(failing, Ordering::Relaxed) == failing {
+    fn note(&self, failure: Option<&OTelSdkError>) {
+        if self.failing.swap(failure.is_some(), Ordering::Relaxed) == failure.is_some() {
             return;
         }
-        if failing {
-            tracing::warn!(target: "simpul::telemetry", "traces cannot be exported now");
-        } else {
-            tracing::info!(target: "simpul::telemetry", "traces are exported again");
+        match failure {
+            Some(error) => {
+                tracing::warn!(target: "simpul::telemetry", %error, "traces cannot be exported now");
+            }
+            None => tracing::info!(target: "simpul::telemetry", "traces are exported again"),
         }
     }
 }
@@ -210,7 +211,7 @@ impl SpanExporter for Counted {
         let result = self.inner.export(batch).await;
         let counter = if result.is_ok() { &self.counts.exported } else { &self.counts.failed };
         counter.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
-        self.counts.note(result.is_err());
+        self.counts.note(result.as_ref().err());
         result
     }
 

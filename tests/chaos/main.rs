@@ -46,12 +46,16 @@ fn missing() -> Option<&'static str> {
     postgres::programs().is_none().then_some("PostgreSQL's server")
 }
 
+fn not_run(what: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "NOT RUN: bad luck for real: needs {what}");
+}
+
 /// Says what is missing, or gives three nodes.
 fn three() -> Option<Plan> {
     match missing() {
         Some(what) => {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "NOT RUN: bad luck for real: needs {what}");
+            not_run(what);
             None
         }
         None => Some(Plan { nodes: 3, certificates: true, holds: true, ..Plan::default() }),
@@ -141,6 +145,9 @@ async fn one() {
     let fault = Fault::named(&name).expect("a fault of that name");
     let (standby, disk) = (fault == Fault::Promote, fault == Fault::FullDisk);
     let clocks = matches!(fault, Fault::StepClock(..));
+    if clocks && node::clock().is_none() {
+        return not_run("libfaketime");
+    }
     kept(5, Plan { standby, disk, clocks, ..plan }, vec![fault]).await;
 }
 

@@ -11,9 +11,6 @@ use serde_json::Value;
 use crate::net::Net;
 use crate::world::{FIRST, LONG};
 
-/// The library that steps a process's wall clock.
-const CLOCK: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
 /// A node's process.
 #[derive(Debug)]
 pub struct Node {
@@ -52,8 +49,9 @@ impl Node {
     pub fn fake_clock(&mut self) {
         let file = self.dir.join("clock");
         std::fs::write(&file, "+0").expect("written");
+        let library = clock().expect("asked for before");
         for (key, value) in [
-            ("LD_PRELOAD", CLOCK),
+            ("LD_PRELOAD", library.to_str().expect("UTF-8")),
             ("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("UTF-8")),
             ("FAKETIME_NO_CACHE", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
@@ -180,7 +178,9 @@ impl Drop for Node {
     }
 }
 
-/// Whether wall clocks can be stepped here.
-pub fn has_clock() -> bool {
-    Path::new(CLOCK).exists()
+/// The library that steps a process's wall clock.
+pub fn clock() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    libraries.find(|library| library.exists())
 }

@@ -27,11 +27,11 @@ impl Drop for Balancer {
 fn haproxy(nodes: &[Node], bind: &str, more: &[&str]) -> Command {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy/haproxy.cfg");
     let mut command = Command::new("haproxy");
-    command.args(["-f", file]).args(more).env("SIMPUL_BIND", bind).stdin(Stdio::null());
+    command.args(["-f", file]).args(more).env("PROXY_BIND", bind).stdin(Stdio::null());
     for (name, node) in ["A", "B", "C"].into_iter().zip(nodes) {
         command
-            .env(format!("SIMPUL_{name}"), node.address("public"))
-            .env(format!("SIMPUL_{name}_ADMIN"), node.address("admin"));
+            .env(format!("PROXY_{name}"), node.address("public"))
+            .env(format!("PROXY_{name}_ADMIN"), node.address("admin"));
     }
     command
 }

@@ -12,8 +12,9 @@ use crate::server::{Server, Wanted};
 use crate::support::{LONG, Node, command, eventually};
 use crate::talk::{Session, room};
 
-/// Twice what it takes on a machine that has nothing else to do.
-const SOON: Duration = Duration::from_secs(8);
+/// Five times what it takes on a machine that has nothing else to do. The system
+/// itself gives such a connection up after a quarter of an hour.
+const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_of_a_frozen_node_is_elsewhere_soon_and_commands_do_not_wait_for_it() {
@@ -76,7 +77,8 @@ async fn a_node_ends_within_its_grace_period_while_its_database_is_frozen() {
     node.signal(Signal::TERM);
     assert_eq!(node.wait(LONG), Some(0));
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(5), "it ended after {took:?}");
+    // What waits for the store at the very end took 2.8 s more before it was bounded.
+    assert!(took < Duration::from_millis(6_500), "it ended after {took:?}");
 }
 
 /// Whoever takes over from it next must find its sessions by their name.

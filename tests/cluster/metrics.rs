@@ -11,7 +11,12 @@ async fn promtool_finds_nothing_to_complain_of() {
     let Some(cluster) = Cluster::start("promtool check metrics", 2).await else { return };
     let (status, text) = cluster.nodes[0].admin("/metrics");
     assert_eq!(status, 200);
-    for shown in ["simpul_link_open 1\n", "simpul_store_writable 1\n", "simpul_node_ready 1\n"] {
+    for shown in [
+        "simpul_link_open 1\n",
+        "simpul_link_nodes 1\n",
+        "simpul_store_writable 1\n",
+        "simpul_node_ready 1\n",
+    ] {
         assert!(text.contains(shown), "{shown} in {text}");
     }
     let promtool = Command::new("promtool")

@@ -2,8 +2,8 @@
 
     manifests.py FILE...
 
-Every object strictly against Kubernetes' own schemas, of the oldest and of a new
-version that the manifests are for, and against the rules below, which no schema
+Every object strictly against Kubernetes' own schemas, of the oldest and of newer
+versions that the manifests are for, and against the rules below, which no schema
 knows. Kinds that others define (cert-manager's, the Gateway API's) are checked
 for unknown fields against the short table here. Prints what is wrong; ends with 1
 then.
@@ -76,8 +76,9 @@ def pod_problems(pod, labels, policies):
             f"{name}: its environment in an order that works": ordered(container.get("env", [])),
         }
         for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
-            port = container.get(probe, {}).get("tcpSocket", {}).get("port", "")
-            must[f"{name}: the port of {probe}"] = not isinstance(port, str) or not port or port in ports
+            for how in ("tcpSocket", "httpGet"):
+                port = container.get(probe, {}).get(how, {}).get("port", 0)
+                must[f"{name}: the port of {probe}"] = not isinstance(port, str) or port in ports
         for mount in container.get("volumeMounts", []):
             must[f"{name}: a volume {mount['name']}"] = mount["name"] in volumes
     return [f"it needs {what}" for what, there in must.items() if not there]
@@ -111,6 +112,42 @@ def rules(things):
             pod.setdefault("volumes", []).append({"name": claim["metadata"]["name"]})
         for problem in pod_problems(pod, template["metadata"]["labels"], policies):
             yield f"{where}: {problem}"
+    for thing in things:
+        where = f"{thing['kind']}/{thing['metadata']['name']}"
+        if thing["kind"] == "Service":
+            ports = ports_of(thing["spec"].get("selector", {}), things)
+            for port in thing["spec"]["ports"]:
+                target = port.get("targetPort", port["port"])
+                if isinstance(target, str) and target not in ports:
+                    yield f"{where}: no pod that it selects has a port {target}"
+        if thing["kind"] == "NetworkPolicy":
+            for scraped in scrapers(thing):
+                if scraped != SCRAPES:
+                    yield f"{where}: metrics are for pods with {SCRAPES} alone, not {scraped}"
+
+
+# Who may come to the admin port.
+SCRAPES = {"matchExpressions": [{"key": "simpul.dev/scrapes", "operator": "In", "values": ["true"]}]}
+
+
+def scrapers(policy):
+    """Who may come to the nodes' admin port, as the policy has it."""
+    if policy["spec"]["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/name") == "simpul":
+        for rule in policy["spec"].get("ingress", []):
+            if any(port["port"] == "admin" for port in rule.get("ports", [])):
+                yield from (peer.get("podSelector") for peer in rule.get("from", [{}]))
+
+
+def ports_of(selector, things):
+    """The names of the ports of the pods that a Service selects."""
+    names = set()
+    for thing in things:
+        template = thing.get("spec", {}).get("template", {})
+        labels = template.get("metadata", {}).get("labels", {})
+        if selector and selector.items() <= labels.items():
+            for container in template["spec"]["containers"]:
+                names |= {port["name"] for port in container.get("ports", [])}
+    return names
 
 
 def main(files):

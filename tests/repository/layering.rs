@@ -24,6 +24,7 @@ const LEVELS: &[&[&str]] = &[
         "readiness",
         "refusal",
         "task",
+        "trace_context",
     ],
     &["config"],
     &["security", "store", "telemetry", "traffic"],

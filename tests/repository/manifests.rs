@@ -92,6 +92,8 @@ fn every_overlay_renders_to_manifests_that_are_right() {
         ("drop:", "add:"),
         ("name: data\n", "name: date\n"),
         ("value: $(POD_NAME)\n", "value: $(POD_NAMES)\n"),
+        ("targetPort: public\n", "targetPort: publik\n"),
+        ("key: simpul.dev/scrapes\n", "key: simpul.dev/scraped\n"),
     ] {
         assert!(single.contains(right), "{right}");
         std::fs::write(&files[1], single.replacen(right, wrong, 1)).expect("written");

@@ -180,6 +180,7 @@ fn told(event: &Event) -> String {
     match event {
         Event::Connected { server } => format!("connected to {server}"),
         Event::Joined { joined, again } => format!("joined {} again={again}", joined.room_id),
+        Event::Waiting(failed) => format!("waits for {}: {}", failed.room_id, failed.message),
         Event::Refused(failed) => format!("may not read {}: {}", failed.room_id, failed.message),
         Event::Failed(failed) => format!("a frame failed: {}", failed.message),
         Event::Notice(notice) => format!("notice {} {}", notice.kind, notice.room_id),

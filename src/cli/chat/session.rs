@@ -79,6 +79,9 @@ impl Session<'_> {
             Some(Event::Message(message)) => return self.message(&message),
             Some(Event::Sent(sent)) => self.sent(&sent)?,
             Some(Event::Failed(failed)) => self.failed(&failed)?,
+            Some(Event::Waiting(failed)) => {
+                self.tell("WAITING", Failure::from(status_of(&failed)).message())?;
+            }
             Some(Event::Refused(failed)) => return Err(status_of(&failed).into()),
             Some(Event::Notice(notice)) => self.notice(&notice)?,
             Some(Event::Lost(why)) => self.tell("RECONNECTING", failure_of(why).message())?,
@@ -119,14 +122,19 @@ impl Session<'_> {
         self.env.output.raw(&format!("{at}  {:>4}  sent", sent.seq))
     }
 
-    /// A refused message is told and counted; the others go on.
+    /// A refused message is told and counted; the others go on. Where nobody could
+    /// take it for long, no more input is taken unless a person types it: what
+    /// comes after it would stand in the room without it.
     fn failed(&mut self, failed: &Failed) -> Result<(), Failure> {
         let failure = Failure::from(status_of(failed));
         if failed.client_message_id.is_empty() {
             return Err(failure);
         }
         self.unanswered = self.unanswered.saturating_sub(1);
-        self.refuse(&failure);
+        if failure.exit() == Exit::Unavailable && !self.interactive {
+            self.input = None;
+        }
+        self.refuse(&failure.unsent(&failed.client_message_id));
         Ok(())
     }
 

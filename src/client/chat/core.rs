@@ -47,7 +47,8 @@ pub(super) type LinkId = u64;
 /// What the caller asked for and how patient it is.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    /// Ends after so long without a link that joined; never when absent.
+    /// Ends after so long without a link that joined, and gives up a room or a
+    /// message that was refused for passing reasons for so long; never when absent.
     pub(super) patience: Option<Duration>,
     /// Whether it goes on before any node has answered at all.
     pub(super) insist: bool,
@@ -76,6 +77,8 @@ pub(super) struct Room {
     leaving: bool,
     /// Whether the caller was told that it is joined.
     told: bool,
+    /// Since when it cannot be joined, for passing reasons.
+    refused_since: Option<Duration>,
 }
 
 /// Going to another node while there is a current one.
@@ -156,7 +159,8 @@ impl Core {
             Some(there) if !there.leaving => return,
             there => there.is_some(),
         };
-        self.rooms.insert(room.clone(), Room { from, cursor: None, leaving: false, told: false });
+        let entered = Room { from, cursor: None, leaving: false, told: false, refused_since: None };
+        self.rooms.insert(room.clone(), entered);
         for id in self.reading_links() {
             if again {
                 self.write(id, Ask::Leave(Leave { room_id: room.clone() }));

@@ -42,7 +42,10 @@ pub enum Event {
     /// A message was refused for good, told once; or, without a message's id,
     /// something else about the stream was.
     Failed(Failed),
-    /// A room may not be read, or no more: it is left.
+    /// A room cannot be read for a reason that may pass, told once until it is
+    /// joined: it is asked for again and again.
+    Waiting(Failed),
+    /// A room may not be read, or no more, or could not be for too long: it is left.
     Refused(Failed),
     /// What the node says about the stream or a room, moves excepted.
     Notice(Notice),

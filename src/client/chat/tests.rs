@@ -17,6 +17,7 @@ use crate::proto::chat::v1::{
 };
 
 mod quiet;
+mod waiting;
 
 /// One stream's node side.
 #[derive(Debug, Default)]

@@ -122,6 +122,10 @@ fn note(shared: &Shared, peer: &Peer, problem: Problem) {
             }
             tracing::debug!(node, why, "a dial was refused");
         }
+        // One of the two has started or thawed and the other has not seen it yet.
+        Problem::Hello(refused) if new && refused.cause == Cause::Incarnation => {
+            tracing::info!(node, why, "no link for now");
+        }
         Problem::Hello(_) if new => tracing::error!(node, why, "no link: the nodes do not fit"),
         Problem::Other(_) if new => tracing::warn!(node, why, "no link"),
         Problem::Hello(_) | Problem::Other(_) => {}

@@ -12,6 +12,7 @@ use super::hello::Cause;
 #[derive(Debug, Clone)]
 pub struct LinkMetrics {
     pub(super) links: Gauge,
+    pub(super) nodes: Gauge,
     pub(super) round_trip: Histogram,
     pub(super) backlog: Gauge,
     pub(super) resyncs: Counter,
@@ -31,7 +32,12 @@ impl LinkMetrics {
             drop(metrics.refused.get_or_create(&[("reason", cause.as_str())]));
         }
         let at = registry.sub_registry_with_prefix("link");
-        at.register("open", "Links to other nodes that stand", metrics.links.clone());
+        at.register(
+            "open",
+            "Connections of links to other nodes that stand",
+            metrics.links.clone(),
+        );
+        at.register("nodes", "Other nodes to which a link stands", metrics.nodes.clone());
         at.register(
             "round_trip_seconds",
             "Round trips of pings on links, seconds",
@@ -79,6 +85,7 @@ impl LinkMetrics {
     pub fn unregistered() -> Self {
         Self {
             links: Gauge::default(),
+            nodes: Gauge::default(),
             round_trip: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
             backlog: Gauge::default(),
             resyncs: Counter::default(),

@@ -142,6 +142,7 @@ impl Peer {
         };
         shared.metrics.links.inc();
         if first {
+            shared.metrics.nodes.inc();
             let NodeInfo { id: node, incarnation, .. } = self.info.clone();
             tracing::info!(node, "linked");
             shared.events.tell(LinkEvent::Up { node, incarnation, at: clock::since_boot() });
@@ -168,6 +169,7 @@ impl Peer {
         };
         shared.metrics.links.dec();
         if last {
+            shared.metrics.nodes.dec();
             let NodeInfo { id: node, incarnation, .. } = self.info.clone();
             tracing::info!(node, why, "the link is gone");
             shared.events.tell(LinkEvent::Down { node, incarnation, at: clock::since_boot() });

@@ -195,7 +195,13 @@ async fn is_member(shared: &Shared, hello: &pb::Hello) -> Result<(), HelloRefuse
 fn refuse(shared: &Shared, node: &str, refused: HelloRefused) -> Status {
     shared.metrics.refused(refused.cause);
     let node: String = node.chars().take(64).collect();
-    if shared.first_refusal(&node, &refused) {
+    if !shared.first_refusal(&node, &refused) {
+        return refused.status();
+    }
+    if refused.cause == Cause::Incarnation {
+        // One of the two has started or thawed and the other has not seen it yet.
+        tracing::info!(node, why = %refused, "refused a link for now");
+    } else {
         tracing::error!(node, why = %refused, "refused a link: the nodes do not fit");
     }
     refused.status()

@@ -187,9 +187,12 @@ impl Lane {
             }
             Outcome::NotOwner | Outcome::Lost => {
                 self.came_back(place, outcome == Outcome::Lost);
-                let epoch = self.proven.or(self.proving).map_or(0, |(_, epoch)| epoch);
+                // Of a window that is refused whole, the first one knows the epoch.
+                if let Some((_, epoch)) = self.proven.or(self.proving) {
+                    self.rest = Some((epoch, now + REST));
+                }
                 self.proven = None;
-                self.rest = Some((epoch, now + REST));
+                self.proving = None;
                 None
             }
         }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tonic::Code;
 
-use super::{AuditSubject, Record, trace_id};
+use super::{AuditSubject, Record};
 use crate::refusal::Refusal;
 use crate::security::authenticate::Authenticator;
 use crate::security::permit::Caller;
 use crate::security::policy::Method;
+use crate::trace_context;
 
 /// The audit log of one stream. The authorize layer puts one into the
 /// extensions of requests whose stream can change something.
@@ -33,7 +34,7 @@ impl AuditTrail {
         address: Option<IpAddr>,
         method: Arc<Method>,
     ) -> Self {
-        let trace_id = trace_id();
+        let trace_id = trace_context::trace_id();
         Self(Some(Arc::new(Stream { authenticator, caller, address, method, trace_id })))
     }
 

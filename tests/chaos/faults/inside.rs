@@ -45,7 +45,7 @@ pub async fn freeze(world: &World, node: usize, millis: u64) {
 fn with_rooms(world: &World, node: usize) -> usize {
     let owners = world.postgres.sql_in(
         "simpul",
-        "SELECT owner FROM room JOIN \"partition\" USING (\"partition\") WHERE owner <> '' \
+        "SELECT owner FROM room JOIN \"partition\" ON id = room.\"partition\" WHERE owner <> '' \
          GROUP BY owner ORDER BY count(*) DESC",
     );
     if owners.lines().any(|owner| owner == world.nodes[node].id) {

@@ -206,7 +206,7 @@ impl Demo {
             Some(Event::Ended { why, .. }) => {
                 return Err(Failure::unavailable(format!("{name}: {why}")));
             }
-            Some(Event::Notice(_)) | None => {}
+            Some(Event::Waiting(_) | Event::Notice(_)) | None => {}
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ impl Core {
         *stage = Stage::Joined;
         self.attempt = 0;
         self.failing_since = None;
+        room.refused_since = None;
         let again = std::mem::replace(&mut room.told, true);
         // A move is none of the caller's business.
         if !room.leaving && (!again || self.current == Some(id)) {
@@ -72,8 +73,15 @@ impl Core {
         let again = self.now + bounded(told).max(backoff(2, self.chance));
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(stage) = link.answered_join(&failed.room_id) else { return };
-        if passing {
+        let Some(room) = self.rooms.get_mut(&failed.room_id) else { return };
+        let first = room.refused_since.is_none();
+        let since = *room.refused_since.get_or_insert(self.now);
+        let patience = self.settings.patience.unwrap_or(Duration::MAX);
+        if passing && self.now.saturating_sub(since) < patience {
             *stage = Stage::Again(again);
+            if first {
+                self.events.push_back(Event::Waiting(failed));
+            }
         } else {
             *stage = Stage::Refused;
             self.refused_room(failed);

@@ -4,12 +4,14 @@
 //! it: our locks, and SQLite's log and index. Under two names of one file two
 //! nodes would see nothing of each other, and each would undo what the other
 //! wrote. Symbolic links are followed, so that all who come by one meet at the
-//! same name. A hard link is a second name that is as good as the first: such a
-//! file is refused.
+//! same name. A hard link is a second name that is as good as the first, and so is
+//! a mount of the file itself: such a file is refused.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{directory, unusable};
 use crate::store::StoreError;
@@ -35,6 +37,13 @@ pub(crate) fn linked(path: &Path) -> io::Result<Option<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    if mount(path)? != mount(directory(path))? {
+        return Ok(Some(format!(
+            "the database file {} is a mount of its own: its log lies beside it and not beside \
+             the file that is mounted, and two nodes could write it. Mount its folder",
+            path.display()
+        )));
+    }
     Ok((links > 1).then(|| {
         format!(
             "the database file {} has {links} names (hard links); it must have one, or two nodes \
@@ -43,6 +52,14 @@ pub(crate) fn linked(path: &Path) -> io::Result<Option<String>> {
             path.display()
         )
     }))
+}
+
+/// The mount that something is seen through; 0 where the kernel does not tell,
+/// which it does since Linux 5.8.
+fn mount(path: &Path) -> io::Result<u64> {
+    let seen = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?;
+    let told = StatxFlags::from_bits_retain(seen.stx_mask).contains(StatxFlags::MNT_ID);
+    Ok(if told { seen.stx_mnt_id } else { 0 })
 }
 
 pub(super) fn resolved(path: &Path) -> io::Result<PathBuf> {

@@ -52,7 +52,7 @@ impl TraceContext {
     }
 
     /// A trace that begins here and is exported nowhere.
-    pub(super) fn fresh() -> Self {
+    pub(crate) fn fresh() -> Self {
         Self { trace: rand::random::<u128>() | 1, span: rand::random::<u64>() | 1, flags: 0 }
     }
 
@@ -86,7 +86,7 @@ impl TraceContext {
     }
 
     /// The same with what other tracing systems left.
-    pub(super) fn as_remote(self, state: TraceState) -> Context {
+    pub(crate) fn as_remote(self, state: TraceState) -> Context {
         self.context(true, state)
     }
 
@@ -103,7 +103,7 @@ impl TraceContext {
     }
 
     /// Makes it the current one of this thread until the guard is dropped.
-    pub(super) fn enter(self) -> Entered {
+    pub(crate) fn enter(self) -> Entered {
         Entered(CURRENT.replace(Some(self)))
     }
 }
@@ -117,7 +117,7 @@ impl fmt::Display for TraceContext {
 
 /// Restores what was current before.
 #[must_use]
-pub(super) struct Entered(Option<TraceContext>);
+pub(crate) struct Entered(Option<TraceContext>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
