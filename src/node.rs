@@ -8,11 +8,13 @@
 //! ARCHITECTURE.md gives.
 
 mod database;
+mod end;
 mod error;
 mod lifetime;
 mod links;
 mod member;
 mod mesh;
+mod presence;
 mod services;
 mod signals;
 mod supervisor;
@@ -25,27 +27,28 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret;
+use tokio::time::timeout;
 
 use crate::chance;
 use crate::clock;
 use crate::config::{Config, Loaded, Setting};
-use crate::drain;
 use crate::payment::provider::sandbox::Sandbox;
 use crate::readiness::Readiness;
 use crate::security::Security;
 use crate::security::mesh::Mesh;
 use crate::server::bind::Listener;
+use crate::store::cluster::NodeState;
 use crate::store::datadir::DataDir;
 use crate::store::location;
 use crate::telemetry::{self, Instance, Telemetry};
 
 use self::database::Database;
+use self::end::{End, FLUSH, FORCED, Stops};
 use self::error::Refused;
 pub use self::error::StartError;
+use self::member::LEAVE;
+use self::signals::Signals;
 use self::supervisor::Supervisor;
-
-/// How long the last spans have to leave when the node ends.
-const FLUSH: Duration = Duration::from_secs(3);
 
 /// Where nodes come from.
 #[derive(Debug)]
@@ -172,31 +175,44 @@ impl Bound {
     }
 
     /// Serves until SIGTERM or ctrl-c, then ends within `shutdown.delay` and
-    /// `shutdown.grace`; a second signal ends at once. It also ends, with an
-    /// error, when a task without which it would only seem to live has panicked.
-    pub async fn run(self) -> Result<(), StartError> {
-        let mut signals = signals::Signals::listen(self.supervisor.is_there())?;
-        let (stop, watch) = drain::channel();
-        let (stop_mesh, watch_mesh) = drain::channel();
-        let (stop_admin, watch_admin) = drain::channel();
-        let watches = services::Watches { public: watch, mesh: watch_mesh, admin: watch_admin };
-        let mut running = services::start(self, watches).await?;
-        let presence = running.presence();
-        let failed = tokio::select! {
-            () = presence.serve(&mut signals) => None,
-            task = running.failed() => Some(task),
+    /// `shutdown.grace`; a second signal ends at once. Both also hold while it
+    /// starts, whatever it waits for then. It ends with an error when it cannot
+    /// start, or when a task without which it would only seem to live has
+    /// panicked.
+    pub async fn run(mut self) -> Result<(), StartError> {
+        let mut signals = Signals::listen(self.supervisor.is_there())?;
+        let (stops, watches) = end::stops();
+        let services = tokio::select! {
+            started = services::start(&mut self, &watches) => Some(started?),
+            () = signals.end() => None,
         };
-        let end = async {
-            if let Some(task) = failed {
-                tracing::error!(task, "a task that the node cannot do without is gone: it ends");
-                running.give_up().await;
+        let Some(services) = services else {
+            tokio::select! {
+                () = self.cut_short(stops) => {}
+                () = signals.second() => {}
             }
-            running.end(stop, stop_mesh, stop_admin).await;
+            return Ok(());
         };
-        tokio::select! {
-            () = end => {}
-            () = signals.second() => tracing::warn!("another signal: ending at once"),
+        services::serve(self, services, watches)?.run(&mut signals, stops).await
+    }
+
+    /// Ends a start half way: it serves nobody, so nothing is handed over and
+    /// nobody waited for.
+    async fn cut_short(self, stops: Stops) {
+        let end = End::of(&self.config.shutdown);
+        self.supervisor.stopping(End::longest(&self.config.shutdown));
+        stops.public.drain(Duration::ZERO).await;
+        stops.mesh.drain(Duration::ZERO).await;
+        // The row may stand already: others need not find out that it is over.
+        if let Some(store) = self.database.cluster() {
+            let left = store.set_state(self.dir.node_id(), &self.incarnation, NodeState::Left);
+            if !matches!(timeout(end.at_most(LEAVE), left).await, Ok(Ok(_))) {
+                tracing::warn!("the store could not be told that the node is gone");
+            }
         }
-        failed.map_or(Ok(()), |task| Err(StartError::Failed(task)))
+        end.last_writes(&self.database, &self.sandbox, self.security.audit()).await;
+        tracing::info!("ended before it was started");
+        self.telemetry.shutdown(end.at_most(FLUSH)).await;
+        stops.admin.drain(end.at_most(FORCED)).await;
     }
 }

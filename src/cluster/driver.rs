@@ -43,6 +43,7 @@ use std::time::Duration;
 use crate::chance;
 use crate::chat::Partitions;
 use crate::cluster::membership::Rules;
+use crate::fault;
 use crate::readiness::{Guard, Readiness};
 use crate::store::ClusterStore;
 use crate::store::cluster::{Agreement, NodeInfo, StoreIdentity};
@@ -128,6 +129,7 @@ impl Driver {
         let mut lasting =
             Lasting { identity, over: BTreeSet::new(), ended: Ended::default(), settling };
         let incarnation = parts.info.incarnation.clone();
+        fault::point("cluster.agreed").await;
         join_as(&parts, &incarnation, &mut lasting).await?;
         drop(joining);
         let (handle, orders) = drain::channel();
@@ -138,6 +140,7 @@ impl Driver {
     /// Runs until the node has left.
     pub async fn run(self) {
         let Self { parts, seen, mut orders, mut lasting, mut incarnation } = self;
+        fault::point("cluster.joined").await;
         loop {
             let life = Life::new(parts.clone(), seen.clone(), &incarnation, &mut lasting);
             match life.run(&mut orders).await {

@@ -6,8 +6,10 @@ use http::Extensions;
 use prometheus_client::registry::Registry;
 use tower::Layer;
 
+use super::end::Watches;
 use super::lifetime::Running;
 use super::member::{self, Joining, Member};
+use super::presence::Addresses;
 use super::tls::Tls;
 use super::wiring::{Frames, Histories, Interest, Rooms};
 use super::{Bound, StartError, links};
@@ -22,6 +24,7 @@ use crate::operate::{self as operators, OperatorApi};
 use crate::payment::{self, PaymentMetrics, Payments};
 use crate::principal::Principal;
 use crate::proto::{chat, cluster, identity, operate, payment as payments, sandbox, transaction};
+use crate::readiness::Guard;
 use crate::security::authenticate::Authenticated;
 use crate::security::identity::IdentityService;
 use crate::server::accept::{self, Limits};
@@ -47,7 +50,10 @@ const OURS: [&str; 7] = [
 ];
 
 /// Everything that answers calls.
-struct Services {
+pub(super) struct Services {
+    layers: Layers,
+    /// Held until the listeners are open.
+    starting: Guard,
     chat: Chat,
     payments: Payments,
     transactions: Transactions,
@@ -57,36 +63,32 @@ struct Services {
     shown: Arc<OnceLock<Arc<Registry>>>,
 }
 
-/// What tells each listener that it stops.
-pub(super) struct Watches {
-    pub(super) public: Watch,
-    pub(super) mesh: Watch,
-    pub(super) admin: Watch,
-}
-
-/// Serves on all listeners; returns once the node is ready and `node.json`
-/// says where.
-pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running, StartError> {
-    let Watches { public: drain, mesh: drain_mesh, admin: drain_admin } = watches;
-    let starting = bound.readiness.hold("services started");
-    let layers = layers(&bound.config.traffic)?;
-    let services = start_services(&mut bound, &layers, &drain, &drain_mesh).await?;
+/// Opens the node's doors: serves on all listeners. The node may not be ready
+/// yet.
+pub(super) fn serve(
+    mut bound: Bound,
+    services: Services,
+    watches: Watches,
+) -> Result<Running, StartError> {
+    let Watches { public: drain, admin: drain_admin, .. } = watches;
     let routes = routes(&bound, &services, &drain)?;
     let mesh_address = bound.mesh();
+    let Services { layers, starting, chat, member, shown, .. } = services;
 
     let red = Red::registered(&mut bound.registry);
     let counted = metrics::Metrics::default();
     counted.register(&mut bound.registry);
     bound.registry.register_collector(Box::new(layers.places.clone()));
     let Bound { config, dir, telemetry, registry, security, readiness, public, admin, .. } = bound;
-    let (public_address, admin_address) = (public.address(), admin.address());
+    let addresses =
+        Addresses { public: public.address(), mesh: mesh_address, admin: admin.address() };
     let health = health::server(readiness.clone(), drain.clone(), &OURS);
     let registry = Arc::new(registry);
     // Empty until now: nobody else sets it.
-    let _ = services.shown.set(registry.clone());
-    let shown = Admin { metrics: registry, readiness: readiness.clone(), health };
-    bound.supervisor.watch(admin_address, drain_admin.clone());
-    task::spawn("admin listener", admin::serve(admin, shown, drain_admin));
+    let _ = shown.set(registry.clone());
+    let answers = Admin { metrics: registry, readiness: readiness.clone(), health };
+    bound.supervisor.watch(addresses.admin, drain_admin.clone());
+    task::spawn("admin listener", admin::serve(admin, answers, drain_admin));
 
     let authorize = tower::layer::layer_fn(|routes| {
         security.authorize_layer().layer(NoteRoleLayer.layer(routes))
@@ -100,13 +102,8 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
     task::spawn("certificate files", security.clone().watch(drain));
 
     drop(starting);
-    readiness.ready().await;
-    dir.write_node_file(public_address, mesh_address, admin_address, security.ca_file())?;
-    tracing::info!(public = %public_address, admin = %admin_address, node = dir.node_id(), "ready");
-    let shutdown = config.shutdown;
-    let Services { chat, member, .. } = services;
     Ok(Running {
-        shutdown,
+        shutdown: config.shutdown,
         readiness,
         chat,
         member,
@@ -118,7 +115,7 @@ pub(super) async fn start(mut bound: Bound, watches: Watches) -> Result<Running,
         serving,
         mesh: bound.mesh.map(|mesh| mesh.security),
         supervisor: bound.supervisor,
-        public: public_address,
+        addresses,
     })
 }
 
@@ -129,12 +126,14 @@ fn layers(traffic: &Traffic) -> Result<Layers, StartError> {
     Ok(Layers::new(traffic, methods, principal, telemetry::trace_id))
 }
 
-async fn start_services(
-    bound: &mut Bound,
-    layers: &Layers,
-    drain: &Watch,
-    drain_mesh: &Watch,
-) -> Result<Services, StartError> {
+/// Starts what answers calls; in a cluster the node takes part from then on.
+/// Waits for the store, and for others that seem to have the node's id. Dropped
+/// half way, it leaves tasks that end with the listeners, and maybe a row that
+/// says that the node is there.
+pub(super) async fn start(bound: &mut Bound, watches: &Watches) -> Result<Services, StartError> {
+    let Watches { public: drain, mesh: drain_mesh, .. } = watches;
+    let starting = bound.readiness.hold("services started");
+    let layers = layers(&bound.config.traffic)?;
     let touched = Touched::new();
     let cluster_metrics = ClusterMetrics::register(&mut bound.registry);
     let mesh_counted = metrics::Metrics::mesh(&mut bound.registry);
@@ -181,7 +180,8 @@ async fn start_services(
             (Some(member), view)
         }
     };
-    Ok(Services { chat, payments, transactions, cluster, member, shown: Arc::default() })
+    let shown = Arc::default();
+    Ok(Services { layers, starting, chat, payments, transactions, cluster, member, shown })
 }
 
 fn routes(bound: &Bound, services: &Services, drain: &Watch) -> Result<Routes, StartError> {

@@ -5,7 +5,7 @@
 //! lines, and those of the libraries hold what callers send.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -39,13 +39,20 @@ pub struct Levels(Arc<Shared>);
 
 struct Shared {
     configured: String,
-    now: Mutex<(String, Option<SystemTime>)>,
-    /// Raised by each change: an older one's end changes nothing.
-    change: AtomicU64,
+    now: Mutex<Now>,
     /// Whether spans are made for the lines: they cost.
     debugging: Arc<AtomicBool>,
     /// `None` in a process without a pipeline.
     install: Option<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>>,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    directive: String,
+    until: Option<SystemTime>,
+    /// How many changes there were: an older one's end changes nothing. Under the
+    /// same lock as what is in force, so that the number is that of its change.
+    change: u64,
 }
 
 impl fmt::Debug for Shared {
@@ -69,8 +76,7 @@ pub(super) fn exchangeable<S: Subscriber>(
     let (layer, handle) = reload::Layer::new(filter);
     let levels = Levels(Arc::new(Shared {
         configured: directive.to_owned(),
-        now: Mutex::new((directive.to_owned(), None)),
-        change: AtomicU64::new(0),
+        now: Mutex::new(Now { directive: directive.to_owned(), ..Now::default() }),
         debugging: debugging.clone(),
         install: Some(Box::new(move |filter| handle.reload(filter).is_ok())),
     }));
@@ -95,7 +101,6 @@ impl Levels {
         Self(Arc::new(Shared {
             configured: String::new(),
             now: Mutex::default(),
-            change: AtomicU64::new(0),
             debugging: Arc::default(),
             install: None,
         }))
@@ -103,8 +108,9 @@ impl Levels {
 
     /// What is in force.
     pub fn level(&self) -> Level {
-        let (directive, until) = self.0.now().clone();
-        Level { directive, configured: self.0.configured.clone(), until }
+        let now = self.0.now();
+        let configured = self.0.configured.clone();
+        Level { directive: now.directive.clone(), configured, until: now.until }
     }
 
     /// Puts a sound directive in force for a time, or what is configured for
@@ -112,21 +118,17 @@ impl Levels {
     /// called inside the runtime.
     pub fn change(&self, to: Option<(&str, Duration)>) -> bool {
         let Some((directive, time)) = to else {
-            self.0.change.fetch_add(1, Ordering::AcqRel);
-            return self.0.install(&self.0.configured, None);
+            return self.0.install(&self.0.configured, None, None).is_some();
         };
         if !is_sound(directive) {
             return false;
         }
-        let change = self.0.change.fetch_add(1, Ordering::AcqRel) + 1;
-        if !self.0.install(directive, SystemTime::now().checked_add(time)) {
-            return false;
-        }
+        let until = SystemTime::now().checked_add(time);
+        let Some(change) = self.0.install(directive, until, None) else { return false };
         let shared = self.0.clone();
         task::spawn("log level", async move {
             tokio::time::sleep(time).await;
-            if shared.change.load(Ordering::Acquire) == change {
-                shared.install(&shared.configured, None);
+            if shared.install(&shared.configured, None, Some(change)).is_some() {
                 tracing::info!("the configured log level is in force again");
             }
         });
@@ -135,20 +137,34 @@ impl Levels {
 }
 
 impl Shared {
-    fn install(&self, directive: &str, until: Option<SystemTime>) -> bool {
-        let Ok(filter) = EnvFilter::try_new(directive) else { return false };
+    /// Puts a directive in force, with `after` only if that is the newest change
+    /// still; gives the number of this one. `None`: everything is as it was, an
+    /// earlier change's end included.
+    fn install(
+        &self,
+        directive: &str,
+        until: Option<SystemTime>,
+        after: Option<u64>,
+    ) -> Option<u64> {
+        let filter = EnvFilter::try_new(directive).ok()?;
+        let install = self.install.as_ref()?;
         // The lock is held throughout: what is said is what is in force.
         let mut now = self.now();
-        // Before the exchange, which asks every callsite anew.
-        self.debugging.store(debugs(&filter), Ordering::Release);
-        let done = self.install.as_ref().is_some_and(|install| install(filter));
-        if done {
-            *now = (directive.to_owned(), until);
+        if after.is_some_and(|after| after != now.change) {
+            return None;
         }
-        done
+        // Before the exchange, which asks every callsite anew.
+        let debugging = self.debugging.swap(debugs(&filter), Ordering::AcqRel);
+        if !install(filter) {
+            self.debugging.store(debugging, Ordering::Release);
+            return None;
+        }
+        let change = now.change + 1;
+        *now = Now { directive: directive.to_owned(), until, change };
+        Some(change)
     }
 
-    fn now(&self) -> MutexGuard<'_, (String, Option<SystemTime>)> {
+    fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,5 +212,52 @@ mod tests {
         assert_eq!(levels.level().until, None);
         assert!(levels.change(Some(("debug", Duration::from_secs(60)))) && levels.change(None));
         assert_eq!(levels.level().directive, "info");
+    }
+
+    /// Of a pipeline that takes filters only while it is told to.
+    fn with_pipeline(works: &Arc<AtomicBool>) -> Levels {
+        let works = works.clone();
+        Levels(Arc::new(Shared {
+            configured: "info".to_owned(),
+            now: Mutex::new(Now { directive: "info".to_owned(), ..Now::default() }),
+            debugging: Arc::default(),
+            install: Some(Box::new(move |_| works.load(Ordering::Acquire))),
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_fails_leaves_the_earlier_ones_end() {
+        let works = Arc::new(AtomicBool::new(true));
+        let levels = with_pipeline(&works);
+        assert!(levels.change(Some(("debug", Duration::from_secs(5)))));
+        works.store(false, Ordering::Release);
+        assert!(!levels.change(Some(("warn", Duration::from_secs(60)))));
+        assert!(!levels.change(None), "nor for good");
+        works.store(true, Ordering::Release);
+        assert_eq!(levels.level().directive, "debug");
+        assert!(levels.0.debugging.load(Ordering::Acquire), "spans for debug are made still");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(levels.level().directive, "info");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_changes_at_once_the_one_in_force_has_its_end() {
+        let works = Arc::new(AtomicBool::new(true));
+        let levels = with_pipeline(&works);
+        let runtime = tokio::runtime::Handle::current();
+        for round in 0..500 {
+            let both = std::sync::Barrier::new(2);
+            let change = |to: Option<(&str, Duration)>| {
+                let _inside = runtime.enter();
+                both.wait();
+                assert!(levels.change(to));
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| change(Some(("debug", Duration::from_secs(10)))));
+                scope.spawn(|| change(None));
+            });
+            tokio::time::sleep(Duration::from_secs(11)).await;
+            assert_eq!(levels.level().directive, "info", "round {round}");
+        }
     }
 }

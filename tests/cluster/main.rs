@@ -21,6 +21,7 @@ mod releases;
 mod rooms;
 mod rotation;
 mod server;
+mod starts;
 mod stores;
 mod strangers;
 #[allow(dead_code)] // Shared with tests/node, which uses all of it.

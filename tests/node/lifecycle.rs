@@ -11,7 +11,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::{LONG, Node, cli_in, eventually, not_run};
+use crate::support::{LONG, Node, Pipe, cli_in, eventually, not_run};
 use crate::talk::{Session, room};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,26 +133,10 @@ async fn a_node_whose_room_owner_has_panicked_ends_and_starts_again() {
 /// A file that does not answer, as on a network disk that is gone.
 #[test]
 fn a_hanging_file_does_not_hold_up_the_end() {
-    use std::os::unix::fs::OpenOptionsExt;
-
     for signals in [1, 2] {
         let mut node = Node::start_with(&[("SIMPUL_TLS__RELOAD_INTERVAL", "10ms")]);
-        let (pipe, keys) = (node.dir().join("pipe"), node.dir().join("dev/jwks.json"));
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
-        assert!(made.success());
-        std::fs::rename(&pipe, &keys).expect("swapped");
-        // Opens once somebody reads; what is not written keeps the reader there.
-        let mut options = std::fs::OpenOptions::new();
-        let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        options.write(true).custom_flags(nonblock);
-        let begun = Instant::now();
-        let _writer = loop {
-            if let Ok(writer) = options.open(&keys) {
-                break writer;
-            }
-            assert!(begun.elapsed() < crate::support::LONG, "nobody reads the file");
-            std::thread::yield_now();
-        };
+        let pipe = Pipe::in_place_of(&node.dir().join("dev/jwks.json"));
+        let _writer = pipe.read_by_somebody();
         for _ in 0..signals {
             node.signal(Signal::TERM);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{LONG, Node};
+use crate::support::{LONG, Node, Pipe};
 
 /// What the node said next that is not a sign of life, or with `alive` the next
 /// sign of life; `None` when there is silence for so long.
@@ -51,6 +51,28 @@ fn it_says_that_it_is_ready_lives_reloads_and_stops() {
     let stopping = next(&socket, false, LONG).expect("a word");
     assert!(stopping.starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC="), "{stopping}");
     assert_eq!(node.wait(LONG), Some(0));
+}
+
+#[test]
+fn a_look_at_a_file_that_does_not_answer_does_not_hold_up_the_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    let name = path.to_str().expect("UTF-8");
+    let mut node = Node::start_with(&[
+        ("NOTIFY_SOCKET", name),
+        ("SIMPUL_TLS__RELOAD_INTERVAL", "1h"),
+        ("SIMPUL_SHUTDOWN__GRACE", "4s"),
+    ]);
+    assert!(next(&socket, false, LONG).is_some_and(|words| words.starts_with("READY=1")));
+    let pipe = Pipe::in_place_of(&node.dir().join("dev/jwks.json"));
+    node.signal(Signal::HUP);
+    let _writer = pipe.read_by_somebody();
+    assert!(next(&socket, false, LONG).is_some_and(|words| words.starts_with("RELOADING=1")));
+    node.signal(Signal::TERM);
+    let stopping = next(&socket, false, LONG).expect("a word");
+    assert!(stopping.starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC=5000000\n"), "{stopping}");
+    assert_eq!(node.wait(Duration::from_secs(15)), Some(0));
 }
 
 #[test]

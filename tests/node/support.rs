@@ -246,6 +246,36 @@ fn launch(dir: &Path, env: &[(String, String)]) -> (Child, Value) {
     }
 }
 
+/// A file that does not answer, as on a network disk that is gone.
+#[derive(Debug)]
+pub struct Pipe(PathBuf);
+
+impl Pipe {
+    pub fn in_place_of(file: &Path) -> Self {
+        let pipe = file.with_extension("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+        assert!(made.success());
+        std::fs::rename(&pipe, file).expect("swapped");
+        Self(file.to_owned())
+    }
+
+    /// Returns once somebody reads it, who then waits for what is never written.
+    pub fn read_by_somebody(&self) -> std::fs::File {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        options.write(true).custom_flags(nonblock);
+        let begun = Instant::now();
+        loop {
+            if let Ok(writer) = options.open(&self.0) {
+                return writer;
+            }
+            assert!(begun.elapsed() < LONG, "nobody reads the file");
+            std::thread::yield_now();
+        }
+    }
+}
+
 /// The binary with a clean environment but for the data directory.
 pub fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simpul"));

@@ -104,6 +104,7 @@ fn every_overlay_renders_to_manifests_that_are_right() {
 fn the_times_of_a_pods_end_fit_the_drain() {
     let nodes = std::fs::read_to_string(root().join("k8s/base/nodes.yaml")).expect("the set");
     let config = std::fs::read_to_string(root().join("k8s/base/simpul.toml")).expect("its file");
+    let end = std::fs::read_to_string(root().join("src/node/end.rs")).expect("the end's times");
     let number = |text: &str, before: &str, after: &str| -> u64 {
         let rest = text.split_once(before).expect(before).1;
         rest.split_once(after).expect(after).0.trim().parse().expect("a number")
@@ -112,7 +113,7 @@ fn the_times_of_a_pods_end_fit_the_drain() {
     let sleeps = number(&nodes, "sleep: { seconds: ", " }");
     let delay = number(&config, "delay = \"", "s\"");
     let grace = number(&config, "grace = \"", "s\"");
-    // Forced streams, the row in the store, the last writes and spans.
-    let last = 12;
-    assert!(ends >= sleeps + delay + grace + last, "{ends} s for {sleeps} + {delay} + {grace}");
+    // All steps of the end have one deadline together; late ones take this more.
+    let late = number(&end, "const LATE: Duration = Duration::from_secs(", ")");
+    assert!(ends > sleeps + delay + grace + late, "{ends} s for {sleeps} + {delay} + {grace}");
 }

@@ -1,6 +1,8 @@
 //! `simpul cert cluster`: everything that a few nodes and their clients need to
 //! prove themselves, in one go.
 
+mod files;
+
 use std::net::IpAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::id;
-use crate::principal::TrustDomain;
+use crate::principal::{Principal, TrustDomain};
 use crate::security::issue::{self, CertificateRequest, IssueError};
 
 /// How long the authorities hold.
@@ -25,8 +27,9 @@ const AUTHORITY: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 #[command(after_help = "Files in DIR:\n  servers/ca.pem servers/NODE.pem servers/NODE-key.pem\n  \
     mesh/ca.pem    mesh/NODE.pem    mesh/NODE-key.pem\n  \
     clients/ca.pem clients/ID.pem   clients/ID-key.pem\n\n\
-    What is there stays as it is: a second run makes what is missing. The authorities' keys \
-    (ca-key.pem) are not needed by nodes: keep them elsewhere.\n\nExamples:\n  \
+    What is there stays as it is: a second run makes what is missing, and none at all if a \
+    certificate is there that lacks a name. ID is the one of WHO, without kind and domain. The \
+    authorities' keys (ca-key.pem) are not needed by nodes: keep them elsewhere.\n\nExamples:\n  \
     simpul cert cluster --dir pki --node a --node b --node c --client user/olga@example.com\n  \
     simpul cert cluster --dir pki --node a --alt localhost --alt 10.0.0.5")]
 pub(super) struct ClusterCerts {
@@ -54,6 +57,15 @@ pub(super) struct ClusterCerts {
     owner: Option<(u32, u32)>,
 }
 
+/// What a folder is to hold.
+struct Set {
+    part: &'static str,
+    /// The authority's name.
+    authority: &'static str,
+    /// By the names of their files.
+    certificates: Vec<(String, CertificateRequest)>,
+}
+
 /// A folder with an authority in it.
 struct Folder<'a> {
     path: PathBuf,
@@ -62,38 +74,67 @@ struct Folder<'a> {
 }
 
 impl ClusterCerts {
-    /// Makes what is missing.
+    /// Makes what is missing, and says how much that was.
     pub(super) fn run(self, env: &Env) -> Result<Exit, Failure> {
-        let named = |text: &String| id::is_short_name(text);
-        if !self.nodes.iter().all(named) {
-            return Err(Failure::usage(format!("--node {}", id::SHORT_NAME_RULE)));
-        }
-        let clients = self.clients.iter().map(|text| parse_full(text));
-        let clients = clients.collect::<Result<Vec<_>, Failure>>()?;
-        let mut made = 0;
-        let mut servers = self.folder("servers", "Simpul servers", &mut made)?;
-        for node in &self.nodes {
-            let (ips, mut dns) = split(&self.alt);
-            dns.push(node.clone());
-            servers.certificate(node, CertificateRequest { dns, ips, ..self.request() })?;
-        }
-        let mut mesh = self.folder("mesh", "Simpul mesh", &mut made)?;
-        for node in &self.nodes {
-            let whose = parse_full(&format!("node/{node}@{}", self.mesh_domain))?;
-            let principal = Some(whose);
-            mesh.certificate(node, CertificateRequest { principal, ..self.request() })?;
-        }
-        let mut folder = self.folder("clients", "Simpul clients", &mut made)?;
-        for client in clients {
-            let (name, principal) = (client.id().to_owned(), Some(client));
-            folder.certificate(&name, CertificateRequest { principal, ..self.request() })?;
-        }
+        let made = self.make()?;
         let json = json!({"dir": self.dir, "made": made});
         env.output.say(&json, || match made {
             0 => format!("{}: everything is there", self.dir.display()),
             made => format!("{}: {made} certificate(s) made", self.dir.display()),
         })?;
         Ok(Exit::Done)
+    }
+
+    /// How many were made. All is checked before the first is.
+    fn make(&self) -> Result<usize, Failure> {
+        let mut made = 0;
+        let sets = self.sets()?;
+        for set in &sets {
+            let folder = self.dir.join(set.part);
+            for (name, request) in &set.certificates {
+                files::is_there(&folder.join(format!("{name}.pem")), request)?;
+            }
+        }
+        for set in sets {
+            let mut folder = self.folder(set.part, set.authority, &mut made)?;
+            for (name, request) in set.certificates {
+                folder.certificate(&name, &request)?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// What there must be.
+    fn sets(&self) -> Result<[Set; 3], Failure> {
+        let named = |text: &String| id::is_short_name(text);
+        if !self.nodes.iter().all(named) {
+            return Err(Failure::usage(format!("--node {}", id::SHORT_NAME_RULE)));
+        }
+        let clients = self.clients.iter().map(|text| parse_full(text));
+        let clients = clients.collect::<Result<Vec<_>, Failure>>()?;
+        files::apart("--node", self.nodes.iter().map(String::as_str))?;
+        files::apart("--client", clients.iter().map(Principal::id))?;
+        let serves = |node: &String| {
+            let (ips, mut dns) = split(&self.alt);
+            dns.push(node.clone());
+            (node.clone(), CertificateRequest { dns, ips, ..self.request() })
+        };
+        let proves = |name: String, principal| {
+            let principal = Some(principal);
+            (name, CertificateRequest { principal, ..self.request() })
+        };
+        let whose = |node: &String| {
+            let principal = parse_full(&format!("node/{node}@{}", self.mesh_domain))?;
+            Ok(proves(node.clone(), principal))
+        };
+        let set = |part, authority, certificates| Set { part, authority, certificates };
+        let mesh = self.nodes.iter().map(whose).collect::<Result<_, Failure>>()?;
+        let clients = clients.into_iter().map(|client| proves(client.id().to_owned(), client));
+        Ok([
+            set("servers", "Simpul servers", self.nodes.iter().map(serves).collect()),
+            set("mesh", "Simpul mesh", mesh),
+            set("clients", "Simpul clients", clients.collect()),
+        ])
     }
 
     fn request(&self) -> CertificateRequest {
@@ -121,10 +162,10 @@ impl ClusterCerts {
 
 impl Folder<'_> {
     /// Makes a certificate unless it is there.
-    fn certificate(&mut self, name: &str, request: CertificateRequest) -> Result<(), Failure> {
+    fn certificate(&mut self, name: &str, request: &CertificateRequest) -> Result<(), Failure> {
         let file = self.path.join(format!("{name}.pem"));
-        if !file.exists() {
-            issue::issue(&self.path, name, &request).map_err(refuse)?;
+        if !files::is_there(&file, request)? {
+            issue::issue(&self.path, name, request).map_err(refuse)?;
             *self.made += 1;
         }
         self.give(&file)?;
@@ -168,5 +209,63 @@ mod tests {
         assert_eq!((ips.len(), dns), (2, vec!["localhost".to_owned()]));
         assert_eq!(owner("65532:65532"), Ok((65532, 65532)));
         assert!(owner("nobody").is_err() && owner("1:").is_err());
+    }
+
+    fn wanted(dir: &Path, nodes: &[&str], alt: &[&str], clients: &[&str]) -> ClusterCerts {
+        let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        ClusterCerts {
+            dir: dir.to_owned(),
+            nodes: own(nodes),
+            alt: own(alt),
+            mesh_domain: "mesh.simpul".parse().expect("a trust domain"),
+            clients: own(clients),
+            ttl: Duration::from_secs(3600),
+            owner: None,
+        }
+    }
+
+    #[test]
+    fn names_that_would_share_a_file_are_refused_before_anything_is_made() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pki = dir.path().join("pki");
+        for (nodes, clients) in [
+            (&["ca"][..], &[][..]),
+            (&["a", "a-key"], &[]),
+            (&["a", "b", "a"], &[]),
+            (&["a"], &["ca@x"]),
+            (&["a"], &["bob-key@x"]),
+            (&["a"], &["user/bob@x", "service/bob@x"]),
+            (&["a"], &["bob@x", "bob@y"]),
+        ] {
+            let refused = wanted(&pki, nodes, &[], clients).make().expect_err("refused");
+            assert_eq!(refused.exit(), Exit::Usage, "{nodes:?} {clients:?}");
+            assert!(!pki.exists(), "{nodes:?} {clients:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_run_makes_what_is_missing_and_takes_no_other_for_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let make = |nodes: &[&str], alt: &[&str], clients: &[&str]| {
+            wanted(dir, nodes, alt, clients).make()
+        };
+        let alt = ["localhost", "10.0.0.5", "::1"];
+        assert_eq!(make(&["a"], &alt, &["bob@x"]).expect("made"), 6);
+        assert_eq!(make(&["a"], &alt, &["bob@x"]).expect("there"), 0);
+        assert_eq!(make(&["a"], &alt[..1], &["eve@x"]).expect("made"), 1, "fewer names are there");
+        for (alt, clients, lacks) in [
+            (&["10.0.0.6"][..], &[][..], "servers/a.pem"),
+            (&["other"], &[], "servers/a.pem"),
+            (&[], &["service/bob@x"], "clients/bob.pem"),
+            (&[], &["bob@y"], "clients/bob.pem"),
+        ] {
+            let refused = make(&["a", "b"], alt, clients).expect_err("refused");
+            assert_eq!(refused.exit(), Exit::Refused, "{lacks}");
+            assert!(refused.message().contains(lacks), "{}", refused.message());
+            assert!(!dir.join("servers/b.pem").exists(), "nothing is made before");
+        }
+        std::fs::write(dir.join("clients/torn.pem"), "torn").expect("written");
+        assert!(make(&["a"], &[], &["torn@x"]).is_err());
     }
 }

@@ -92,6 +92,8 @@ pub(super) struct SecretFacts {
     /// Why it cannot be read.
     pub(super) problem: Option<String>,
     pub(super) mode: u32,
+    /// Its group is one of this process's.
+    pub(super) in_our_group: bool,
 }
 
 /// The database, embedded or a server's.

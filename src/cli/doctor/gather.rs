@@ -1,10 +1,11 @@
 //! Gathers the facts. Each part fails for itself: what cannot be had is absent.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::process::{getegid, getgroups};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
@@ -227,9 +228,21 @@ fn ports_in_use(addresses: impl Iterator<Item = SocketAddr>) -> Vec<String> {
 
 fn secret(path: PathBuf) -> SecretFacts {
     match std::fs::File::open(&path).and_then(|file| file.metadata()) {
-        Ok(meta) => SecretFacts { path, problem: None, mode: meta.permissions().mode() },
-        Err(error) => SecretFacts { path, problem: Some(error.to_string()), mode: 0 },
+        Ok(meta) => {
+            let (mode, in_our_group) = (meta.permissions().mode(), is_our_group(meta.gid()));
+            SecretFacts { path, problem: None, mode, in_our_group }
+        }
+        Err(error) => {
+            let problem = Some(error.to_string());
+            SecretFacts { path, problem, mode: 0, in_our_group: false }
+        }
     }
+}
+
+/// Whether this process is of a group, by its main one or by the others.
+fn is_our_group(group: u32) -> bool {
+    getegid().as_raw() == group
+        || getgroups().is_ok_and(|all| all.iter().any(|one| one.as_raw() == group))
 }
 
 fn audit_problem(dir: &Path, file: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use super::Finding;
 use super::Severity::{Error, Warning};
 use super::checks::finding;
-use super::facts::{CertificateFacts, Facts};
+use super::facts::{CertificateFacts, Facts, SecretFacts};
 use crate::client::dial::DialError;
 
 /// A certificate that ends sooner is renewed late.
@@ -118,16 +118,23 @@ pub(super) fn secrets(facts: &Facts) -> Vec<Finding> {
                 format!("{path} cannot be read: {problem}"),
                 "run as the user that owns it",
             ));
-        } else if secret.mode & 0o077 != 0 {
+        } else if secret.mode & 0o777 & !may_be_open(secret) != 0 {
             found.push(finding(
                 "key-open",
                 Error,
                 format!("other users may read {path} (mode {:03o})", secret.mode & 0o777),
-                "chmod 600 it, and replace the key if others had access",
+                "chmod 600 it, or 640 with a group that only the node has, and replace the key if \
+                 others had access",
             ));
         }
     }
     found
+}
+
+/// Its owner's rights, and reading for a group that is the reader's own: so
+/// Kubernetes hands a secret to a process that is not root (`fsGroup`).
+fn may_be_open(secret: &SecretFacts) -> u32 {
+    if secret.in_our_group { 0o740 } else { 0o700 }
 }
 
 pub(super) fn token(facts: &Facts) -> Vec<Finding> {

@@ -32,7 +32,12 @@ fn healthy() -> Facts {
         unfit: Vec::new(),
         partitions: Some(64),
         sandbox_books: true,
-        secrets: vec![SecretFacts { path: "k".into(), problem: None, mode: 0o100_600 }],
+        secrets: vec![SecretFacts {
+            path: "k".into(),
+            problem: None,
+            mode: 0o100_600,
+            in_our_group: true,
+        }],
         token_problem: None,
         clock_offset: Some(1),
         serving: Some(true),
@@ -270,8 +275,20 @@ fn development_material_in_production() {
 
 #[test]
 fn key_open() {
-    let got = found(|facts| facts.secrets[0].mode = 0o100_640);
-    assert_eq!(got, [("key-open", Error)]);
+    let of = |mode, in_our_group| {
+        found(|facts| {
+            facts.secrets[0].mode = mode;
+            facts.secrets[0].in_our_group = in_our_group;
+        })
+    };
+    // As Kubernetes mounts one, for a group of the process's own.
+    for mode in [0o100_440, 0o100_640] {
+        assert_eq!(of(mode, true), [], "{mode:o}");
+        assert_eq!(of(mode, false), [("key-open", Error)], "{mode:o}");
+    }
+    for mode in [0o100_660, 0o100_650, 0o100_604, 0o100_644] {
+        assert_eq!(of(mode, true), [("key-open", Error)], "{mode:o}");
+    }
 }
 
 #[test]
