@@ -90,6 +90,16 @@ pub struct Target {
 }
 
 impl Target {
+    /// Refuses what is meant for one node where any of several may answer, and
+    /// names what says which.
+    pub fn only_one(&self, which: &str) -> Result<(), Failure> {
+        if self.servers.len() < 2 {
+            return Ok(());
+        }
+        let message = format!("{which} is needed: any of {} nodes may answer", self.servers.len());
+        Err(Failure::usage(message))
+    }
+
     /// Finds the node and the caller from the flags.
     pub fn resolve(global: &Global) -> Result<Self, Failure> {
         let context = chosen_context(global)?;

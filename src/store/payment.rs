@@ -333,6 +333,8 @@ pub struct Backlog {
     pub depth: u64,
     /// When the oldest was written, microseconds since 1970.
     pub oldest: Option<i64>,
+    /// The payment of the oldest.
+    pub payment: Option<Uuid>,
 }
 
 /// The payment area.

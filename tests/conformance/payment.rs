@@ -169,7 +169,9 @@ pub(crate) async fn a_claim_is_all_or_nothing_and_once<S: Both + 'static>(
     assert_eq!((known.payment_id, known.operation_id), (claim.payment_id, claim.operation_id));
     assert_eq!(store.key(&claim.key).await.expect("reads"), Some(known));
     assert_eq!(store.payment(second.payment_id).await.expect("reads"), None);
-    assert_eq!(store.backlog().await.expect("counts").depth, 1);
+    let backlog = store.backlog().await.expect("counts");
+    assert_eq!((backlog.depth, backlog.payment), (1, Some(claim.payment_id)));
+    assert!(backlog.oldest.is_some());
 }
 
 pub(crate) async fn one_key_claimed_by_many_is_one_payment<S: Both + 'static>(

@@ -9,6 +9,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::complain;
+use crate::cli::target::Target;
 use crate::client::Client;
 use crate::client::patience::Patience;
 use crate::cluster::service::json::state;
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(500);
     when it is started anew.\n\nExamples:\n  simpul cluster drain --as alice --role operator\n  \
     simpul cluster drain n2 --no-wait --as alice --role operator")]
 pub(super) struct Drain {
-    /// The node; the one that answers when left out
+    /// The node; the one that answers when left out, where --server names one
     #[arg(value_name = "NODE")]
     node: Option<String>,
     /// Do not wait until it has no partitions and no sessions
@@ -34,6 +35,9 @@ pub(super) struct Drain {
 impl Drain {
     /// Tells the node, and waits until it is empty.
     pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
+        if self.node.is_none() {
+            Target::resolve(&env.global)?.only_one("NODE")?;
+        }
         let mut client = env.connect().await?;
         let cluster = look(&client).await?;
         let name = self.node.unwrap_or_else(|| cluster.answered_by.clone());

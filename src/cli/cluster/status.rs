@@ -6,7 +6,7 @@ use clap::Args;
 use tonic::{Code, Request};
 
 use super::view::cluster_text;
-use super::watch::{Changes, Paper, screen};
+use super::watch::{Changes, Paper, problems, screen};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -34,7 +34,8 @@ impl StatusCommand {
         let client = env.connect().await?;
         let answer = client.cluster().get_cluster(client.unary(GetClusterRequest {})).await?;
         let cluster = answer.into_inner().cluster.unwrap_or_default();
-        env.output.say(&json::cluster(&cluster), || cluster_text(&cluster))?;
+        let wrong = problems(&cluster, &Changes::default());
+        env.output.say(&json::cluster(&cluster), || cluster_text(&cluster, &wrong))?;
         Ok(Exit::Done)
     }
 }
@@ -83,7 +84,9 @@ async fn pass(env: &Env, met: &mut bool, changes: &mut Changes) -> Result<(), Fa
 
 fn show(env: &Env, cluster: &Cluster, changes: &mut Changes) -> Result<(), Failure> {
     if !env.output.is_json() && !env.output.is_terminal() && env.output.is_chosen() {
-        return env.output.raw(&format!("{}\n", cluster_text(cluster)));
+        changes.see(cluster);
+        let wrong = problems(cluster, changes);
+        return env.output.raw(&format!("{}\n", cluster_text(cluster, &wrong)));
     }
     if env.output.is_json() || !env.output.is_terminal() {
         return env.output.raw(&json::cluster(cluster).to_string());

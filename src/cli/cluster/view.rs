@@ -6,14 +6,16 @@ use crate::cli::text::{plain, table, time};
 use crate::cluster::service::json::{seconds, state};
 use crate::proto::cluster::v1::{Cluster, Link, Node, Partition};
 
-/// The whole cluster as tables.
-pub(super) fn cluster_text(cluster: &Cluster) -> String {
+/// The whole cluster as tables, below what is wrong.
+pub(super) fn cluster_text(cluster: &Cluster, problems: &[String]) -> String {
     let mut out = format!(
-        "cluster {}, as {} saw it at {}\n\n",
+        "cluster {}, as {} saw it at {}\n",
         plain(&cluster.name),
         plain(&cluster.answered_by),
         time(cluster.observed_at.as_ref())
     );
+    problems.iter().for_each(|problem| out.push_str(&format!("! {problem}\n")));
+    out.push('\n');
     out.push_str(&table(&NODE_HEAD, &node_rows(cluster)));
     for (head, rows) in [(&LINK_HEAD[..], link_rows(cluster)), (&OWNER_HEAD, owner_rows(cluster))] {
         if !rows.is_empty() {
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn people_see_owners_with_runs_of_partitions() {
-        let text = cluster_text(&cluster());
+        let text = cluster_text(&cluster(), &[]);
         assert!(text.contains("0-1,5"), "{text}");
         assert!(text.contains("nobody"), "{text}");
         assert!(text.contains("0.2 s ago") && text.contains("dead"), "{text}");

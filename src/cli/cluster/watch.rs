@@ -101,6 +101,11 @@ fn clip(text: &str, columns: usize) -> String {
     clipped
 }
 
+/// What is wrong, in words.
+pub(super) fn problems(cluster: &Cluster, changes: &Changes) -> Vec<String> {
+    problems::all(cluster, changes).into_iter().map(|problem| problem.text).collect()
+}
+
 /// The whole screen.
 pub(super) fn screen(cluster: &Cluster, changes: &Changes, paper: Paper) -> String {
     let mut lines = vec![(Look::Head, title(cluster))];

@@ -18,7 +18,8 @@ use crate::proto::cluster::v1::{GetClusterRequest, Node, NodeState};
 #[derive(Debug, Args)]
 pub(super) struct Chosen {
     /// Another node of the cluster by its name, at the address that the cluster
-    /// knows of it; without, the one that answers
+    /// knows of it; without, the one that answers. Needed where --server names
+    /// several
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
 }
@@ -26,6 +27,9 @@ pub(super) struct Chosen {
 impl Chosen {
     /// Connects to it.
     pub(super) async fn connect(&self, env: &Env) -> Result<Client, Failure> {
+        if self.node.is_none() {
+            Target::resolve(&env.global)?.only_one("--node")?;
+        }
         let client = env.connect().await?;
         let Some(name) = &self.node else { return Ok(client) };
         let nodes = running(&client).await?;

@@ -33,6 +33,10 @@ impl Message {
     /// Asks and prints.
     pub(super) async fn run(self, env: &Env) -> Result<Exit, Failure> {
         let which = match self.message.parse::<u64>() {
+            Ok(seq) if !self.by_id && self.sender.is_some() => {
+                let rule = format!("--sender goes with an id, and {seq} is a seq: --by-id");
+                return Err(Failure::usage(rule));
+            }
             Ok(seq) if !self.by_id => Which::Seq(seq),
             _ => Which::ClientMessageId(self.message),
         };

@@ -140,6 +140,7 @@ async fn payments(parts: &Parts) -> Value {
         Ok(Ok(backlog)) => json!({
             "outbox_rows": backlog.depth,
             "oldest": backlog.oldest.map(|at| time(clock::from_micros(at))),
+            "oldest_payment": backlog.payment.map(|id| id.to_string()),
         }),
     }
 }

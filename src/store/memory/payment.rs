@@ -132,8 +132,12 @@ impl PaymentStore for MemoryStore {
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read(|data| {
             let rows = &data.books.payments.outbox;
-            let oldest = rows.values().map(|row| row.created_at).min();
-            Backlog { depth: rows.len() as u64, oldest }
+            let oldest = rows.values().min_by_key(|row| row.created_at);
+            Backlog {
+                depth: rows.len() as u64,
+                oldest: oldest.map(|row| row.created_at),
+                payment: oldest.map(|row| row.payment),
+            }
         })
         .await
     }

@@ -214,11 +214,19 @@ impl PaymentStore for PgStore {
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read("payment.backlog", |connection| {
             Box::pin(async move {
-                let row = sqlx::query("SELECT count(*), min(created_at) FROM outbox")
-                    .fetch_one(connection)
-                    .await?;
-                let depth: i64 = row.try_get(0)?;
-                Ok(Backlog { depth: depth.unsigned_abs(), oldest: row.try_get(1)? })
+                let row = sqlx::query(
+                    "SELECT created_at AS oldest, payment_id, (SELECT count(*) FROM outbox) \
+                     AS depth FROM outbox ORDER BY created_at LIMIT 1",
+                )
+                .fetch_optional(connection)
+                .await?;
+                let Some(row) = row else { return Ok(Backlog::default()) };
+                let depth: i64 = row.try_get("depth")?;
+                Ok(Backlog {
+                    depth: depth.unsigned_abs(),
+                    oldest: Some(row.try_get("oldest")?),
+                    payment: Some(rows::id(&row, "payment_id")?),
+                })
             })
         })
         .await

@@ -198,12 +198,19 @@ impl PaymentStore for SqliteStore {
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read("payment.backlog", async {
-            let row =
-                sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
-                    .fetch_one(&self.readers)
-                    .await?;
+            let row = sqlx::query(
+                "SELECT created_at AS oldest, payment_id, (SELECT count(*) FROM outbox) AS depth \
+                 FROM outbox ORDER BY created_at LIMIT 1",
+            )
+            .fetch_optional(&self.readers)
+            .await?;
+            let Some(row) = row else { return Ok(Backlog::default()) };
             let depth: i64 = row.try_get("depth")?;
-            Ok(Backlog { depth: depth.unsigned_abs(), oldest: row.try_get("oldest")? })
+            Ok(Backlog {
+                depth: depth.unsigned_abs(),
+                oldest: Some(row.try_get("oldest")?),
+                payment: Some(rows::id(&row, "payment_id")?),
+            })
         })
         .await
     }

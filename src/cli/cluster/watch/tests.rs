@@ -114,6 +114,7 @@ fn a_store_that_is_not_read_and_a_late_beat_are_problems() {
     late.nodes[1].last_beat = Some(prost_types::Duration { seconds: 1, nanos: 900_000_000 });
     late.nodes[0].state = NodeState::Draining.into();
     let shown = lines(&screen(&late, &changes, paper(120, 50)));
+    assert_eq!(problems(&late, &changes)[0], "a has not read the store for 4 s");
     assert_eq!(shown[1], "a has not read the store for 4 s");
     assert_eq!(shown[2], "b has not said for 1.9 s that it lives");
     assert_eq!(shown[3], "a drains: 0 partition(s) and 7 session(s) left");
