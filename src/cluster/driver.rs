@@ -116,15 +116,16 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Joins the cluster; fails when another node has the id, or when the store
-    /// is another cluster's. The handle is for
-    /// everyone who asks something of the driver.
+    /// Joins the cluster; fails when another node has the id, when the store is
+    /// another cluster's, or when no living node and this one believe each other.
+    /// The handle is for everyone who asks something of the driver.
     pub async fn join(parts: Parts) -> Result<(Self, Handle), JoinError> {
         let parts = Arc::new(parts);
         let joining = parts.readiness.hold("joined");
         let settling = Some(parts.readiness.hold("partitions settled"));
         let identity = parts.store.identity().await?;
         join::agree(parts.store.as_ref(), &parts.agreement).await?;
+        join::believe(parts.store.as_ref(), parts.mesh.as_ref(), &parts.info.id).await?;
         parts.store.ensure_partitions(parts.partitions.count()).await?;
         let mut lasting =
             Lasting { identity, over: BTreeSet::new(), ended: Ended::default(), settling };

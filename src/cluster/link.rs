@@ -39,6 +39,7 @@ mod hello;
 mod http;
 mod incoming;
 mod interest;
+mod knock;
 mod metrics;
 pub mod network;
 mod outbox;
@@ -143,6 +144,13 @@ impl Links {
         drop(kept);
         // Who was named before is dialed now.
         self.shared.peers().values().for_each(|peer| peer.start(shared));
+    }
+
+    /// Of nodes that live, one that cannot be linked with this one since either
+    /// does not believe the other's certificate, and why; nothing when at least
+    /// one can, or when none can be reached. Takes 3 seconds at most. Cancel safe.
+    pub async fn distrust(&self, nodes: &[NodeInfo]) -> Option<(String, String)> {
+        knock::refusal(self.shared.network.as_ref(), nodes).await
     }
 
     /// What answers on the mesh listener: to be mounted under its name.

@@ -23,7 +23,12 @@ pub(super) struct Linked {
     pub(super) payments: Payments,
 }
 
+#[async_trait]
 impl Mesh for Linked {
+    async fn distrust(&self, nodes: &[NodeInfo]) -> Option<(String, String)> {
+        self.links.distrust(nodes).await
+    }
+
     fn joined(&self, node: &NodeInfo, store: &StoreIdentity) {
         self.links.joined(&node.incarnation);
         self.payments.runs_as(&node.incarnation);

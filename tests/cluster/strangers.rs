@@ -103,31 +103,75 @@ async fn a_node_with_a_certificate_that_is_not_its_own_does_not_start() {
     cluster.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_no_other_one_believes_does_not_start() {
+    let Some((cluster, mesh)) = cluster_of("nobody believes", 2).await else { return };
+    let other = Authority::new(cluster.dirs.path(), "other");
+    let files = MeshFiles::new(&cluster.dirs.path().join("mesh-of-n7"));
+    let refused = |what: &str, issuer: &Authority, bundle: &[&Authority]| {
+        files.certificate(&issuer.issue(what, &format!("node/n7@{DOMAIN}")));
+        files.bundle(bundle);
+        let said = cluster.refused("n7", "n7", &files.env());
+        assert!(said.contains("mesh.ca_file: the node n"), "{what}: {said}");
+        assert!(said.contains("do not believe each other's certificates: "), "{what}: {said}");
+        said
+    };
+    let said = refused("not-believed", &other, &[&mesh, &other]);
+    assert!(said.contains("it refuses this node's: "), "{said}");
+    let said = refused("believes-others", &mesh, &[&other]);
+    assert!(!said.contains("it refuses this node's"), "{said}");
+    refused("elsewhere", &other, &[&other]);
+    let seen = cluster.seen_by(0).await;
+    assert_eq!(seen.nodes.len(), 2, "nobody else took part");
+    assert!(seen.links.iter().all(|link| link.connections > 0), "{seen:?}");
+    cluster.end().await;
+}
+
+/// All nodes ended without a word, and something else has an address of theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_at_the_address_of_a_dead_node_keeps_nobody_from_starting() {
+    let Some((mut cluster, mesh)) = cluster_of("an address of the dead", 2).await else { return };
+    let at = cluster.nodes[1].address("mesh");
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    let _other = Node::start_with(&[("SIMPUL_LISTEN__PUBLIC", &at)]);
+    let files = files(&cluster, &mesh, "n2", "n2");
+    cluster.add(&files.env());
+    cluster.nodes.rotate_right(1);
+    eventually("the new node owns every partition", async || {
+        let seen = cluster.seen_by(0).await;
+        seen.nodes.iter().any(|node| node.node_id == "n2" && node.partitions == 32).then_some(())
+    })
+    .await;
+    cluster.end().await;
+}
+
 /// It reaches a store that does not say whose it is, as one that only the
 /// release before has used, and takes part there; no link is made, both sides say
 /// why, and what people write stands all the same.
-async fn stays_without_links(mut cluster: Cluster, env: &[(&str, &str)], cause: &str, why: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_another_cluster_on_the_same_store_gets_no_link() {
+    let Some(mut cluster) = Cluster::start("another cluster", 1).await else { return };
     let alice = cluster.token("alice", &[]);
     room(cluster.nodes[0].channel().await, &alice, "lobby", &[]).await;
     let writer = Writer::start(&[&cluster.nodes[0]], &alice, "lobby", "old", false).await;
     writer.more(10).await;
     let database = cluster.database.as_ref().expect("a database");
     database.sql("DELETE FROM meta WHERE key IN ('cluster_name', 'trust_domain')").await;
-    cluster.add(env);
+    cluster.add(&[("SIMPUL_CLUSTER__NAME", "another")]);
     eventually("both sides refuse the links and count it", async || {
-        let refused = cluster.nodes.iter().all(|node| refused_for(node, cause) > 0.0);
+        let refused = cluster.nodes.iter().all(|node| refused_for(node, "cluster") > 0.0);
         refused.then_some(())
     })
     .await;
     let told = eventually("the status says why", async || {
         let seen = cluster.seen_by(0).await;
         let link = seen.links.iter().find(|link| link.node_id == "n1")?;
-        (link.connections == 0 && link.problem.contains(cause)).then(|| link.problem.clone())
+        (link.connections == 0 && link.problem.contains("cluster")).then(|| link.problem.clone())
     })
     .await;
-    assert!(told.contains(why), "{told}");
+    assert!(told.contains("cluster another"), "{told}");
     let said = std::fs::read_to_string(cluster.nodes[0].dir().join("node.log")).expect("a log");
-    assert!(said.contains("the nodes do not fit") && said.contains(why), "{said}");
+    assert!(said.contains("the nodes do not fit") && said.contains("cluster another"), "{said}");
     writer.more(10).await;
     let acknowledged = writer.stop().await;
     check(&log(&cluster.nodes[0], &alice, "lobby").await, &acknowledged);
@@ -146,19 +190,18 @@ async fn stays_without_links(mut cluster: Cluster, env: &[(&str, &str)], cause: 
     cluster.end().await;
 }
 
+/// The same of another trust domain: what the store cannot tell, the nodes do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_of_another_cluster_on_the_same_store_gets_no_link() {
-    let Some(cluster) = Cluster::start("another cluster", 1).await else { return };
-    let why = "cluster another";
-    stays_without_links(cluster, &[("SIMPUL_CLUSTER__NAME", "another")], "cluster", why).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_of_another_trust_domain_on_the_same_store_gets_no_link() {
+async fn a_node_of_another_trust_domain_on_the_same_store_does_not_start() {
     let Some((cluster, mesh)) = cluster_of("another trust domain", 1).await else { return };
+    let database = cluster.database.as_ref().expect("a database");
+    database.sql("DELETE FROM meta WHERE key IN ('cluster_name', 'trust_domain')").await;
     let files = files(&cluster, &mesh, "n1", "n1");
     files.certificate(&mesh.issue("else", "node/n1@else.test"));
     let mut env = files.env();
     env.push(("SIMPUL_MESH__TRUST_DOMAIN", "else.test"));
-    stays_without_links(cluster, &env, "certificate", "trust domain").await;
+    let said = cluster.refused("n1", "n1", &env);
+    assert!(said.contains("mesh.ca_file: the node n0 is alive at"), "{said}");
+    assert!(said.contains("trust domain"), "{said}");
+    cluster.end().await;
 }

@@ -82,7 +82,13 @@ impl OnTouched for Nothing {
 #[derive(Debug)]
 struct Linked(Arc<Links>);
 
+#[async_trait]
 impl Mesh for Linked {
+    /// There are no certificates here.
+    async fn distrust(&self, _: &[NodeInfo]) -> Option<(String, String)> {
+        None
+    }
+
     fn joined(&self, node: &NodeInfo, store: &StoreIdentity) {
         self.0.joined(&node.incarnation);
         self.0.timeline(store.timeline);

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::read;
-use super::seams::Incarnations;
+use super::seams::{Incarnations, Mesh};
 use crate::clock;
 use crate::cluster::membership::{Membership, Rules};
 use crate::store::cluster::{Agreement, Joined, NodeInfo, NodeRecord};
@@ -57,6 +57,19 @@ pub enum JoinError {
         /// What the first node had.
         stands: String,
     },
+    /// The living nodes and this one cannot be linked.
+    #[error(
+        "mesh.ca_file: the node {node} is alive at {address}, and it and this one do not believe \
+         each other's certificates: {why}; all nodes of a cluster believe the same authority"
+    )]
+    Distrust {
+        /// One of them.
+        node: String,
+        /// Its mesh address.
+        address: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The incarnation could not be remembered.
     #[error("data_dir: the incarnation cannot be kept: {0}")]
     Memory(std::io::Error),
@@ -80,6 +93,25 @@ pub(super) async fn agree(store: &dyn ClusterStore, own: &Agreement) -> Result<(
     alike("cluster.name", rule, &own.cluster, &stands.cluster)?;
     let rule = "every node of a cluster is of the same trust domain";
     alike("mesh.trust_domain", rule, &own.trust_domain, &stands.trust_domain)
+}
+
+/// Makes sure that the other nodes let this one in, if there are any: with none of
+/// them linked, its partitions could be reached through the store alone.
+pub(super) async fn believe(
+    store: &dyn ClusterStore,
+    mesh: &dyn Mesh,
+    own: &str,
+) -> Result<(), JoinError> {
+    let mut others = store.observe().await?.nodes;
+    others.retain(|node| node.info.id != own && node.state.is_alive());
+    let infos: Vec<_> = others.iter().map(|node| node.info.clone()).collect();
+    let Some((node, why)) = mesh.distrust(&infos).await else { return Ok(()) };
+    let Some(row) = others.into_iter().find(|other| other.info.id == node) else { return Ok(()) };
+    // It may be long gone without a word, and somebody else at its address.
+    match beats(store, &row).await? {
+        Some(now) => Err(JoinError::Distrust { node, address: now.info.mesh_address, why }),
+        None => Ok(()),
+    }
 }
 
 /// Joins. Gives the incarnations whose place it took: they are over.
@@ -121,15 +153,26 @@ async fn watch(
     info: &NodeInfo,
     row: &NodeRecord,
 ) -> Result<(), JoinError> {
-    let alive = |row: &NodeRecord| JoinError::Alive {
-        id: info.id.clone(),
-        address: row.info.mesh_address.clone(),
-        since: row.info.started_at,
-    };
-    if row.locked == Some(true) {
-        return Err(alive(row));
-    }
     tracing::info!(id = info.id, "the node's id is in use; watching whether it is alive");
+    match beats(store, row).await? {
+        None => Ok(()),
+        Some(alive) => Err(JoinError::Alive {
+            id: info.id.clone(),
+            address: alive.info.mesh_address,
+            since: alive.info.started_at,
+        }),
+    }
+}
+
+/// Watches whether a node is alive: its row as it is then, or nothing when its
+/// beat stood still.
+async fn beats(
+    store: &dyn ClusterStore,
+    row: &NodeRecord,
+) -> Result<Option<NodeRecord>, JoinError> {
+    if row.locked == Some(true) {
+        return Ok(Some(row.clone()));
+    }
     // A bystander: it is none of those whom it watches.
     let mut watched = Membership::new("", "", Rules { silence: WATCH, ..Rules::default() });
     let until = clock::since_boot() + PATIENCE;
@@ -138,17 +181,17 @@ async fn watch(
         let nodes = store.observe().await?.nodes;
         let ended = clock::since_boot();
         watched.observed(began, ended, &nodes);
-        let Some(now) = watched.node(&info.id).filter(|now| now.state.is_alive()) else {
-            return Ok(());
+        let Some(now) = watched.node(&row.info.id).filter(|now| now.state.is_alive()) else {
+            return Ok(None);
         };
         if now.info.incarnation != row.info.incarnation || now.beat != row.beat {
-            return Err(alive(now));
+            return Ok(Some(now.clone()));
         }
-        if watched.suspects(ended).iter().any(|suspect| suspect.id == info.id) {
-            return Ok(());
+        if watched.suspects(ended).iter().any(|suspect| suspect.id == row.info.id) {
+            return Ok(None);
         }
         tokio::time::sleep(read::EVERY).await;
     }
-    let slow = "too slow to tell whether another node with this id lives";
-    Err(StoreError::Unavailable(slow.to_owned()).into())
+    let slow = format!("too slow to tell whether the node {} lives", row.info.id);
+    Err(StoreError::Unavailable(slow).into())
 }

@@ -10,7 +10,13 @@ use crate::store::chat::PartitionState;
 use crate::store::cluster::{NodeInfo, NodeRecord, StoreIdentity};
 
 /// The links to the other nodes. Nothing here blocks.
+#[async_trait]
 pub trait Mesh: Send + Sync + std::fmt::Debug {
+    /// Of nodes that live, one that can never be linked with this one since
+    /// either does not believe the other, and why; nothing when at least one
+    /// can be, or when none can be reached. Seconds at most. Cancel safe.
+    async fn distrust(&self, nodes: &[NodeInfo]) -> Option<(String, String)>;
+
     /// This node takes part, as this incarnation, on this database: what its
     /// Hello says from now on.
     fn joined(&self, node: &NodeInfo, store: &StoreIdentity);

@@ -119,7 +119,12 @@ pub(super) struct Wires(Mutex<BTreeMap<String, Inbox>>);
 #[derive(Debug)]
 struct Wire(Arc<Wires>);
 
+#[async_trait]
 impl Mesh for Wire {
+    async fn distrust(&self, _: &[NodeInfo]) -> Option<(String, String)> {
+        None
+    }
+
     fn joined(&self, _: &NodeInfo, _: &StoreIdentity) {}
 
     fn observed(&self, _: &[NodeRecord], _: &[PartitionState], _: Duration) {}
