@@ -42,7 +42,7 @@ impl LinkMetrics {
         at.register("nodes", "Other nodes to which a link stands", metrics.nodes.clone());
         at.register(
             "lost",
-            "Connections of links that ended although both nodes went on",
+            "Connections of links that ended while the other node took part",
             metrics.lost.clone(),
         );
         at.register(
