@@ -1,15 +1,24 @@
 //! What the chat service counts.
 
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use super::sessions::Sessions;
+use crate::telemetry::latency::ROUND_TRIPS;
 
 /// The chat metrics. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ChatMetrics {
     sessions: Gauge,
-    lagging: Gauge,
+    lagging: Lagging,
     pub(crate) rooms: Gauge,
     pub(crate) held_bytes: Gauge,
     pub(crate) pinned_bytes: Gauge,
@@ -27,7 +36,7 @@ impl ChatMetrics {
         let metrics = Self::unregistered();
         let at = registry.sub_registry_with_prefix("chat");
         at.register("sessions", "Open Chat streams", metrics.sessions.clone());
-        at.register("lagging_readers", "Readers behind the tail", metrics.lagging.clone());
+        at.register_collector(Box::new(metrics.lagging.clone()));
         at.register("rooms_in_memory", "Rooms in memory", metrics.rooms.clone());
         at.register(
             "held_bytes",
@@ -64,11 +73,11 @@ impl ChatMetrics {
     pub fn unregistered() -> Self {
         Self {
             sessions: Gauge::default(),
-            lagging: Gauge::default(),
+            lagging: Lagging::default(),
             rooms: Gauge::default(),
             held_bytes: Gauge::default(),
             pinned_bytes: Gauge::default(),
-            append_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            append_seconds: Histogram::new(ROUND_TRIPS),
             batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             page_loads: Counter::default(),
             stale_views: Counter::default(),
@@ -82,9 +91,24 @@ impl ChatMetrics {
         Counting::new(&self.sessions)
     }
 
-    /// One more reader behind the tail, while the guard lives.
-    pub(crate) fn lagging(&self) -> Counting {
-        Counting::new(&self.lagging)
+    /// These are the node's sessions.
+    pub(crate) fn shows(&self, sessions: &Sessions) {
+        // A node has one chat service: the first counts.
+        let _ = self.lagging.0.set(sessions.clone());
+    }
+}
+
+/// How many sessions are behind, looked up at each scrape: one whose client
+/// takes nothing does not run, and could not count itself.
+#[derive(Debug, Clone, Default)]
+struct Lagging(Arc<OnceLock<Sessions>>);
+
+impl Collector for Lagging {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let behind = self.0.get().map_or(0, Sessions::behind);
+        let help = "Chat streams that have yet to read what their rooms hold in the store alone";
+        let gauge = encoder.encode_descriptor("lagging_sessions", help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::try_from(behind).unwrap_or(i64::MAX)).encode(gauge)
     }
 }
 

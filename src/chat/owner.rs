@@ -182,6 +182,8 @@ impl Owner {
         let (commands, waiting) = mpsc::channel(WAITING);
         let view = View::new(node_id, config.partitions);
         let queued = if peers.is_some() { view.count() } else { 0 };
+        let sessions = Sessions::default();
+        metrics.shows(&sessions);
         let shared = Arc::new(Shared {
             store,
             follower: Follower::new(view.count()),
@@ -190,7 +192,7 @@ impl Owner {
             config: config.clone(),
             metrics,
             peers,
-            sessions: Sessions::default(),
+            sessions,
             rooms: Mutex::new(BTreeMap::new()),
             commands,
             recent: recent::Recent::default(),

@@ -28,7 +28,6 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::metrics::Counting;
 use super::owner::Room;
 use super::{Proposal, Published, service, wire};
 use crate::clock;
@@ -114,8 +113,8 @@ struct Joined {
     reader: Arc<Reader>,
     /// The last seq that the client was given.
     cursor: u64,
-    /// While it is behind the tail.
-    lagging: Option<Counting>,
+    /// It was told that it is behind the tail.
+    lagging: bool,
     /// The room's head when the client ended its side.
     goal: u64,
 }
@@ -212,6 +211,12 @@ impl Session {
     /// Whether every send has its outcome.
     pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether it has yet to read what is in the store alone. Looks at each of its
+    /// rooms.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.reading().rooms.iter().any(|joined| joined.cursor + 1 < joined.room.tail_start())
     }
 
     /// Waits until a condition holds that [`Session::progress`] is told of.

@@ -8,9 +8,9 @@ use super::session::Session;
 use crate::chance;
 use crate::refusal::Refusal;
 
-/// Every open session.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<Inner>);
+/// Every open session. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sessions(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -38,6 +38,11 @@ impl Sessions {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.lock().open.len()
+    }
+
+    /// How many are behind the tail of a room that they read.
+    pub(crate) fn behind(&self) -> usize {
+        self.all().iter().filter(|session| session.is_behind()).count()
     }
 
     /// Where to go, as far as that is known.

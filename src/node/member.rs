@@ -122,6 +122,13 @@ impl Joining {
         drain: &Watch,
     ) -> Result<(Member, Arc<dyn ClusterView>), StartError> {
         let Self { links, store, agreement, payments: later } = self;
+        let info = info(bound);
+        if info.public_address.is_empty() {
+            tracing::warn!(
+                "node.advertise_public: listen.public is every address, and nothing says where \
+                 clients reach this node: no session is sent here from another one"
+            );
+        }
         // Empty until now: nobody else sets it.
         let _ = later.set(payments.clone());
         links.start(partitions.clone(), drain);
@@ -134,7 +141,7 @@ impl Joining {
             recovery: Arc::new(DeadOnes(later)),
             agreement,
             past: Arc::new(Remembered(bound.dir.clone())),
-            info: info(bound),
+            info,
             moves_per_second: bound.config.cluster.moves_per_second,
             rules: Rules::default(),
             readiness: bound.readiness.clone(),

@@ -11,10 +11,10 @@ use prometheus_client::registry::Registry;
 use crate::store::payment::{Backlog, OperationKind};
 use crate::telemetry::latency::Latency;
 
-/// Seconds: from an answer of the sandbox to what a provider may take at most.
-static CALL_BUCKETS: [f64; 15] = [
-    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 4.0, 8.0, 16.0,
-];
+/// Seconds: from an answer of the sandbox to what a provider may take at most. The
+/// threshold of the alert on them is among them.
+static CALL_BUCKETS: [f64; 14] =
+    [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {

@@ -23,8 +23,10 @@ use crate::telemetry::context;
 use crate::telemetry::latency::Latency;
 
 /// Seconds: from a read of what is in memory to a statement's own limit.
-static BUCKETS: [f64; 14] =
-    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
+static BUCKETS: [f64; 15] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    15.0,
+];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 

@@ -4,6 +4,7 @@
 //! of it, and hands over a [`Change`] that the store applies whole, by
 //! compare-and-set, or not at all.
 
+pub(in crate::store) mod backlog;
 pub(in crate::store) mod sealed;
 mod trail;
 mod words;
@@ -19,6 +20,7 @@ use super::ledger::{AccountName, Transfer};
 use crate::money::{Currency, Money};
 use crate::principal::Principal;
 
+pub use backlog::Backlog;
 pub use trail::{Trail, TrailStore, WaitingRow};
 pub use words::{CaptureMode, Method, OperationKind, OperationStatus, Status, Task};
 
@@ -324,17 +326,6 @@ pub struct Listing {
     pub before: Option<Uuid>,
     /// At most so many.
     pub limit: u32,
-}
-
-/// How full the outbox is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Rows.
-    pub depth: u64,
-    /// When the oldest was written, microseconds since 1970.
-    pub oldest: Option<i64>,
-    /// The payment of the oldest.
-    pub payment: Option<Uuid>,
 }
 
 /// The payment area.

@@ -16,6 +16,14 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 
 use super::context::{self, TraceContext};
 
+/// Upper ends of buckets, in seconds, for what takes a round trip or a commit. The
+/// thresholds of the alerts on them are among these: between two of them a
+/// quantile is a guess.
+pub const ROUND_TRIPS: [f64; 16] = [
+    0.0001, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
 /// The labels of an exemplar.
 type Named = [(&'static str, String); 1];
 

@@ -117,6 +117,7 @@ macro_rules! area {
             only_a_charge_that_was_never_sent_is_withdrawn,
             a_reservation_without_balance_keeps_nothing,
             what_was_being_sent_is_unknown_after_a_start,
+            what_waits_for_its_payer_is_not_overdue,
             a_hastened_row_is_due_at_once_also_after_a_lease,
             keys_are_forgotten_by_age,
             listings_follow_both_sides,

@@ -12,8 +12,8 @@ use simpul::money::Money;
 use simpul::principal::Principal;
 use simpul::store::ledger::{AccountName, Movement, TransactionKind, Transfer};
 use simpul::store::payment::{
-    CaptureMode, Change, Claim, Claimed, Failure, Hold, Key, Leased, Listing, Method, NewPayment,
-    OperationKind, OperationStatus, Proven, Row, Status, Task, Work,
+    Backlog, CaptureMode, Change, Claim, Claimed, Failure, Hold, Key, Leased, Listing, Method,
+    NewPayment, OperationKind, OperationStatus, Proven, Row, Status, Task, Work,
 };
 use simpul::store::{LedgerStore, PaymentStore, StoreError};
 use uuid::Uuid;
@@ -172,6 +172,36 @@ pub(crate) async fn a_claim_is_all_or_nothing_and_once<S: Both + 'static>(
     let backlog = store.backlog().await.expect("counts");
     assert_eq!((backlog.depth, backlog.payment), (1, Some(claim.payment_id)));
     assert!(backlog.oldest.is_some());
+}
+
+/// Nobody is to be woken for it, however long the payer takes.
+pub(crate) async fn what_waits_for_its_payer_is_not_overdue<S: Both + 'static>(
+    open: impl AsyncFn() -> Arc<S>,
+) {
+    let store = open().await;
+    let slow = claimed(&*store, "slow").await;
+    let leased = lease_one(&*store, "w", 10).await;
+    let waits = |status, unknown, leased: &Leased| Change {
+        proven: Proven { status, unknown, ..leased.payment.proven.clone() },
+        operation: OperationStatus::Unknown,
+        erase_method: false,
+        transfers: Vec::new(),
+        receipt: false,
+        then: Row::Again { at: 30, attempts: 1 },
+        ..succeeded(leased)
+    };
+    store.record(waits(Status::RequiresAction, false, &leased)).await.expect("records");
+    let backlog = async || store.backlog().await.expect("counts");
+    assert_eq!(backlog().await, Backlog { depth: 1, oldest: None, payment: None });
+    let leased = lease_one(&*store, "w", 40).await;
+    store.record(waits(Status::Pending, true, &leased)).await.expect("records");
+    assert_eq!(backlog().await.payment, Some(slow.payment_id), "nobody knows whether it arrived");
+    let leased = lease_one(&*store, "w", 50).await;
+    store.record(waits(Status::Pending, false, &leased)).await.expect("records");
+    assert_eq!(backlog().await.payment, None);
+    let new = claimed(&*store, "new").await;
+    let now = backlog().await;
+    assert_eq!((now.depth, now.payment), (2, Some(new.payment_id)));
 }
 
 pub(crate) async fn one_key_claimed_by_many_is_one_payment<S: Both + 'static>(

@@ -179,6 +179,8 @@ async fn a_thousand_stalled_readers_stay_within_the_stated_memory() {
     eprintln!("{READERS} stalled readers, 20 MB written: {} KiB more", grown / 1024);
     assert!(grown <= TAILS + READERS * STREAM, "{grown} bytes more than before");
     assert_eq!(node.metric("simpul_chat_sessions"), 1001.0, "nobody was dropped");
+    let lagging = node.metric("simpul_chat_lagging_sessions");
+    assert!(lagging >= READERS as f64, "{lagging} count as behind, who read nothing");
     let held = node.metric("simpul_chat_held_bytes") + node.metric("simpul_chat_pinned_bytes");
     assert!(held <= (TAILS + READERS * STREAM) as f64, "{held}");
 

@@ -236,6 +236,11 @@ impl Room {
         }
     }
 
+    /// The oldest entry that is in memory; the one after the head when none is.
+    pub(crate) fn tail_start(&self) -> u64 {
+        self.lock().tail.start()
+    }
+
     /// Who reads now.
     pub(crate) fn readers(&self) -> Arc<Vec<Arc<Reader>>> {
         self.lock().readers.clone()

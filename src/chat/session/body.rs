@@ -21,6 +21,7 @@ use crate::chat::metrics::Counting;
 use crate::chat::owner::{HOLD, Pull, Room, Shared, now};
 use crate::cut::Cut;
 use crate::proto::chat::v1::NoticeKind;
+use crate::store::StoreError;
 use crate::task;
 
 /// The response's body. Dropping it ends the session.
@@ -96,7 +97,7 @@ impl SessionBody {
             let index = (*turn + step) % rooms.len();
             let Some(joined) = rooms.get_mut(index) else { continue };
             if joined.room.head() <= joined.cursor {
-                if joined.lagging.take().is_some() {
+                if std::mem::take(&mut joined.lagging) {
                     self.tell(joined, NoticeKind::CaughtUp, "you read what is appended again");
                     return Look::Notice;
                 }
@@ -124,7 +125,7 @@ impl SessionBody {
             return Look::Nothing;
         }
         match joined.room.pull(&joined.reader, joined.cursor, at) {
-            Pull::Data { behind, .. } if behind != joined.lagging.is_some() => {
+            Pull::Data { behind, .. } if behind != joined.lagging => {
                 // Told first; the slice is there to be taken again.
                 self.turn_over(joined)
             }
@@ -153,17 +154,17 @@ impl SessionBody {
     }
 
     fn behind(&self, joined: &mut Joined) -> Look {
-        if joined.lagging.is_some() { Look::Nothing } else { self.turn_over(joined) }
+        if joined.lagging { Look::Nothing } else { self.turn_over(joined) }
     }
 
     /// Begins or ends lagging, and says so.
     fn turn_over(&self, joined: &mut Joined) -> Look {
-        if joined.lagging.take().is_some() {
-            self.tell(joined, NoticeKind::CaughtUp, "you read what is appended again");
-        } else {
-            joined.lagging = Some(self.shared.metrics.lagging());
+        joined.lagging = !joined.lagging;
+        if joined.lagging {
             let text = "you are behind and read from the store; nothing is lost";
             self.tell(joined, NoticeKind::Lagging, text);
+        } else {
+            self.tell(joined, NoticeKind::CaughtUp, "you read what is appended again");
         }
         Look::Notice
     }
@@ -225,6 +226,9 @@ impl Drop for SessionBody {
 /// How long a failed read waits before the readers try again.
 const RETRY: Duration = Duration::from_millis(300);
 
+/// The same, when what is there cannot be read: somebody has to mend it.
+const DAMAGED: Duration = Duration::from_secs(10);
+
 /// Reads a page for all who wait for it.
 async fn read_page(shared: Arc<Shared>, room: Arc<Room>, after: u64, limit: u64) {
     shared.metrics.page_loads.inc();
@@ -232,6 +236,7 @@ async fn read_page(shared: Arc<Shared>, room: Arc<Room>, after: u64, limit: u64)
     // A page is a part of what the room may have, however large its bodies are.
     let bytes = shared.config.room_tail_bytes.max(DATA_FRAME);
     let read = shared.store.entries(room.partition(), room.id(), after, entries, bytes).await;
+    let mut retry = RETRY;
     let chunks = match read {
         Ok(entries) if entries.first().is_some_and(|entry| entry.seq == after + 1) => {
             let mut frames = Frames::after(after, &shared.budget);
@@ -240,16 +245,22 @@ async fn read_page(shared: Arc<Shared>, room: Arc<Room>, after: u64, limit: u64)
         }
         Ok(_) => {
             // The room was deleted meanwhile, or the log has a gap.
-            tracing::warn!(after, "a page of a room's log is not there");
+            tracing::warn!(room = %room.id(), after, "a page of a room's log is not there");
+            None
+        }
+        Err(error @ StoreError::Unavailable(_)) => {
+            tracing::warn!(%error, "a page of a room's log could not be read");
             None
         }
         Err(error) => {
-            tracing::warn!(%error, "a page of a room's log could not be read");
+            let (room, partition) = (room.id(), room.partition());
+            tracing::error!(%error, %room, partition, after, "nobody can read on in a room's log");
+            retry = DAMAGED;
             None
         }
     };
     if chunks.is_none() {
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(retry).await;
     }
     room.loaded(after, chunks, now());
 }

@@ -94,7 +94,7 @@ impl Input {
             Ok(false) => return Err(Refusal::not_found("room")),
             Ok(true) => {}
         }
-        let joined = Joined { room: room.clone(), reader, cursor, lagging: None, goal: u64::MAX };
+        let joined = Joined { room: room.clone(), reader, cursor, lagging: false, goal: u64::MAX };
         match place.and_then(|index| reading.rooms.get_mut(index)) {
             Some(place) => {
                 let before = std::mem::replace(place, joined);

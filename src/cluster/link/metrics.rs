@@ -3,16 +3,18 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::hello::Cause;
+use crate::telemetry::latency::ROUND_TRIPS;
 
 /// The links' metrics. Clones share them.
 #[derive(Debug, Clone)]
 pub struct LinkMetrics {
     pub(super) links: Gauge,
     pub(super) nodes: Gauge,
+    pub(super) lost: Counter,
     pub(super) round_trip: Histogram,
     pub(super) backlog: Gauge,
     pub(super) resyncs: Counter,
@@ -38,6 +40,11 @@ impl LinkMetrics {
             metrics.links.clone(),
         );
         at.register("nodes", "Other nodes to which a link stands", metrics.nodes.clone());
+        at.register(
+            "lost",
+            "Connections of links that ended while the other node took part",
+            metrics.lost.clone(),
+        );
         at.register(
             "round_trip_seconds",
             "Round trips of pings on links, seconds",
@@ -86,7 +93,8 @@ impl LinkMetrics {
         Self {
             links: Gauge::default(),
             nodes: Gauge::default(),
-            round_trip: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            lost: Counter::default(),
+            round_trip: Histogram::new(ROUND_TRIPS),
             backlog: Gauge::default(),
             resyncs: Counter::default(),
             refused: Family::default(),

@@ -168,6 +168,9 @@ impl Peer {
             (last, moved)
         };
         shared.metrics.links.dec();
+        if !self.stopped.is_cancelled() && !shared.is_draining() {
+            shared.metrics.lost.inc();
+        }
         if last {
             shared.metrics.nodes.dec();
             let NodeInfo { id: node, incarnation, .. } = self.info.clone();

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::ledger::LACKS_BALANCE;
 use crate::store::payment::{
     Backlog, Change, Claim, Claimed, Key, KeyRecord, Leased, Listing, Method, OperationKind,
-    OperationRecord, OperationStatus, PaymentRecord, PaymentStore, Row, Task,
+    OperationRecord, OperationStatus, PaymentRecord, PaymentStore, Proven, Row, Status, Task,
 };
 
 /// How many keys are forgotten at once.
@@ -131,10 +131,21 @@ impl PaymentStore for MemoryStore {
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read(|data| {
-            let rows = &data.books.payments.outbox;
-            let oldest = rows.values().min_by_key(|row| row.created_at);
+            let Payments { payments, operations, outbox, .. } = &data.books.payments;
+            let answered = |row: &&Due| {
+                let charge = operations
+                    .get(&row.operation)
+                    .is_some_and(|operation| operation.kind == OperationKind::Charge);
+                let waits = payments.get(&row.payment).is_some_and(|payment| {
+                    let Proven { status, unknown, .. } = payment.proven;
+                    matches!(status, Status::RequiresAction | Status::Pending) && !unknown
+                });
+                charge && waits
+            };
+            let own = outbox.values().filter(|row| !answered(row));
+            let oldest = own.min_by_key(|row| row.created_at);
             Backlog {
-                depth: rows.len() as u64,
+                depth: outbox.len() as u64,
                 oldest: oldest.map(|row| row.created_at),
                 payment: oldest.map(|row| row.payment),
             }

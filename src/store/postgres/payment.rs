@@ -23,7 +23,7 @@ use crate::store::StoreError;
 use crate::store::ledger::LACKS_BALANCE;
 use crate::store::payment::{
     Backlog, Change, Claim, Claimed, Key, KeyRecord, Leased, Listing, OperationRecord,
-    PaymentRecord, PaymentStore, Row, Task,
+    PaymentRecord, PaymentStore, Row, Task, backlog,
 };
 
 const PAYMENT: &str = concat!("SELECT ", payment_columns!(), " FROM payment AS p WHERE p.id = $1");
@@ -214,19 +214,14 @@ impl PaymentStore for PgStore {
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read("payment.backlog", |connection| {
             Box::pin(async move {
-                let row = sqlx::query(
-                    "SELECT created_at AS oldest, payment_id, (SELECT count(*) FROM outbox) \
-                     AS depth FROM outbox ORDER BY created_at LIMIT 1",
-                )
-                .fetch_optional(connection)
-                .await?;
-                let Some(row) = row else { return Ok(Backlog::default()) };
+                let row = sqlx::query(backlog::SELECT).fetch_one(connection).await?;
                 let depth: i64 = row.try_get("depth")?;
-                Ok(Backlog {
-                    depth: depth.unsigned_abs(),
-                    oldest: Some(row.try_get("oldest")?),
-                    payment: Some(rows::id(&row, "payment_id")?),
-                })
+                let oldest = row.try_get("oldest")?;
+                let payment = match oldest {
+                    Some(_) => Some(rows::id(&row, "payment_id")?),
+                    None => None,
+                };
+                Ok(Backlog { depth: depth.unsigned_abs(), oldest, payment })
             })
         })
         .await

@@ -8,6 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::telemetry::latency::ROUND_TRIPS;
+
 /// The store's metrics. Clones count together.
 #[derive(Debug, Clone)]
 pub struct StoreMetrics {
@@ -20,7 +22,7 @@ pub struct StoreMetrics {
 impl Default for StoreMetrics {
     fn default() -> Self {
         Self {
-            commit: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
+            commit: Histogram::new(ROUND_TRIPS),
             group: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
             failures: Counter::default(),
             writable: Gauge::default(),

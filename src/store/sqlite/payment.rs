@@ -19,7 +19,7 @@ use crate::store::ledger::LACKS_BALANCE;
 use crate::store::payment::sealed::damaged;
 use crate::store::payment::{
     Backlog, Change, Claim, Claimed, Key, KeyRecord, Leased, Listing, OperationRecord,
-    OperationStatus, PaymentRecord, PaymentStore, Row, Task,
+    OperationStatus, PaymentRecord, PaymentStore, Row, Task, backlog,
 };
 
 const PAYMENT: &str = concat!("SELECT ", payment_columns!(), " FROM payment AS p WHERE p.id = ?1");
@@ -198,19 +198,14 @@ impl PaymentStore for SqliteStore {
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read("payment.backlog", async {
-            let row = sqlx::query(
-                "SELECT created_at AS oldest, payment_id, (SELECT count(*) FROM outbox) AS depth \
-                 FROM outbox ORDER BY created_at LIMIT 1",
-            )
-            .fetch_optional(&self.readers)
-            .await?;
-            let Some(row) = row else { return Ok(Backlog::default()) };
+            let row = sqlx::query(backlog::SELECT).fetch_one(&self.readers).await?;
             let depth: i64 = row.try_get("depth")?;
-            Ok(Backlog {
-                depth: depth.unsigned_abs(),
-                oldest: Some(row.try_get("oldest")?),
-                payment: Some(rows::id(&row, "payment_id")?),
-            })
+            let oldest = row.try_get("oldest")?;
+            let payment = match oldest {
+                Some(_) => Some(rows::id(&row, "payment_id")?),
+                None => None,
+            };
+            Ok(Backlog { depth: depth.unsigned_abs(), oldest, payment })
         })
         .await
     }

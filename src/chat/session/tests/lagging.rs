@@ -17,6 +17,8 @@ async fn a_reader_behind_is_told_once_and_misses_nothing() {
     for part in 0..20 {
         world.fill("r", part * 100, 100, 200).await;
     }
+    let sessions = &world.chat.owner().shared().sessions;
+    assert_eq!(sessions.behind(), 1, "it counts while it reads nothing");
     let (mut seq, mut notices) = (0, Vec::new());
     while seq < 2002 || notices.len() < 2 {
         match bob.next().await.expect("a frame") {
@@ -29,6 +31,7 @@ async fn a_reader_behind_is_told_once_and_misses_nothing() {
         }
     }
     assert_eq!(notices, [NoticeKind::Lagging, NoticeKind::CaughtUp]);
+    assert_eq!(sessions.behind(), 0);
 }
 
 #[tokio::test]

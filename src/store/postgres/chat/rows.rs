@@ -28,10 +28,10 @@ pub(super) fn sealed(body: &[u8]) -> Vec<u8> {
     blob
 }
 
-fn opened(blob: &[u8]) -> Result<Bytes, StoreError> {
+fn opened(blob: &[u8]) -> Option<Bytes> {
     match blob.split_first() {
-        Some((&PLAIN, body)) => Ok(Bytes::copy_from_slice(body)),
-        _ => Err(corrupt("a body of unknown format")),
+        Some((&PLAIN, body)) => Some(Bytes::copy_from_slice(body)),
+        _ => None,
     }
 }
 
@@ -51,14 +51,15 @@ pub(super) fn room(row: &PgRow) -> Result<RoomRecord, StoreError> {
 
 /// seq, kind, sender, client_message_id, body, reply_to, committed_at
 pub(super) fn entry(row: &PgRow, room: &RoomId) -> Result<Entry, StoreError> {
-    let kind = kind(row, 1)?;
-    let body = opened(column(row, 4)?)?;
+    let (seq, kind) = (number(row, 0)?, kind(row, 1)?);
+    let wrong = |what| corrupt(&format!("entry {seq} of room {room}: {what}"));
+    let body = opened(column(row, 4)?).ok_or_else(|| wrong("a body of unknown format"))?;
     if kind == EntryKind::Text && std::str::from_utf8(&body).is_err() {
-        return Err(corrupt("a text that is not UTF-8"));
+        return Err(wrong("a text that is not UTF-8"));
     }
     Ok(Entry {
         room: room.clone(),
-        seq: number(row, 0)?,
+        seq,
         kind,
         sender: principal(row, 2)?,
         client_message_id: Arc::from(column::<&str>(row, 3)?),

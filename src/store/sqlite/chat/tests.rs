@@ -102,6 +102,10 @@ async fn what_cannot_be_is_corrupt() {
         assert_eq!(errors.len(), expected, "{sql}: {errors:?}");
         assert!(errors.iter().all(|error| matches!(error, StoreError::Corrupt(_))), "{sql}");
         assert!(errors.iter().all(|error| !error.to_string().contains("nobody")));
+        if sql.contains("SET body") {
+            let place = "entry 1 of room lobby: ";
+            assert!(errors.iter().all(|error| error.to_string().contains(place)), "{errors:?}");
+        }
     }
 }
 
