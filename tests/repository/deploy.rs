@@ -115,3 +115,15 @@ fn the_compositions_certificates_and_configuration_fit_each_other() {
         assert!(output.status.success(), "{node}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+/// The container file takes the toolchain of its base: it must be the project's.
+#[test]
+fn the_container_files_base_is_of_the_projects_toolchain() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pinned = std::fs::read_to_string(root.join("rust-toolchain.toml")).expect("the toolchain");
+    let pinned: toml::Table = toml::from_str(&pinned).expect("TOML");
+    let channel = pinned["toolchain"]["channel"].as_str().expect("a channel");
+    let recipe = std::fs::read_to_string(deploy("Containerfile")).expect("the container file");
+    let base = recipe.lines().find_map(|line| line.strip_prefix("ARG RUST=")).expect("a base");
+    assert_eq!(base, format!("docker.io/library/rust:{channel}-bookworm"));
+}
