@@ -106,6 +106,15 @@ fn seed() {
     assert_sound(seed, &outcome);
 }
 
+/// Two seeds in which somebody lost the stream they had and the one they were
+/// moving to: their client asked without a pause whether it might try again.
+#[test]
+fn a_client_that_lost_two_streams_does_not_spin() {
+    for seed in [4_526, 4_527] {
+        assert_sound(seed, &run(seed, None));
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_story() {
     for seed in 1..=6 {

@@ -283,8 +283,13 @@ impl Core {
         let links = self.links.iter();
         let links = links.filter_map(|(id, link)| link.wake_at(self.outbox.is_under_way(*id)));
         let opening = self.next.is_none() && !self.rooms.is_empty();
-        let retry = (opening && self.current.is_none()).then_some(self.retry);
-        let moving = self.moving.as_ref().filter(|_| opening).map(|going| going.due);
+        // Without a current link a move waits for the next try, as the try does.
+        let (moving, retry) = match self.current {
+            Some(_) => (self.moving.as_ref().map(|going| going.due), None),
+            None => (None, Some(self.retry)),
+        };
+        let moving = moving.filter(|_| opening);
+        let retry = retry.filter(|_| opening);
         links.chain(retry).chain(moving).chain(self.outbox.wake_at(self.now)).min()
     }
 

@@ -114,6 +114,8 @@ impl Link {
     /// Another link is current: this one has a last while.
     pub(super) fn retire(&mut self, now: Duration) {
         self.retired = true;
+        // No room is joined here any more.
+        self.rooms.retain(|_, stage| !matches!(stage, Stage::Again(_)));
         self.answer_by = Some(now + LAST_ANSWER);
     }
 

@@ -144,6 +144,9 @@ impl World {
             Step::Wait(millis) => {
                 self.now += Duration::from_millis((*millis).into());
                 self.core.tick(self.now);
+                // Else it would be looked at again at once, for ever.
+                let wake = self.core.wake_at().filter(|_| !self.core.is_ended());
+                assert!(wake.is_none_or(|at| at > self.now), "{wake:?} at {:?}", self.now);
             }
             Step::Say(_) => {}
         }
