@@ -52,7 +52,7 @@ pub use drain::{Handle, Standing};
 pub use inbox::Inbox;
 pub use join::JoinError;
 pub use metrics::ClusterMetrics;
-pub use seams::{Incarnations, LinkState, Mesh, Recovery};
+pub use seams::{Distrust, Incarnations, LinkState, Mesh, Recovery};
 pub use seen::{Picture, Seen};
 
 use self::drain::Orders;
@@ -124,8 +124,9 @@ impl Driver {
         let joining = parts.readiness.hold("joined");
         let settling = Some(parts.readiness.hold("partitions settled"));
         let identity = parts.store.identity().await?;
-        join::agree(parts.store.as_ref(), &parts.agreement).await?;
+        // Before anything of this node's is written.
         join::believe(parts.store.as_ref(), parts.mesh.as_ref(), &parts.info.id).await?;
+        join::agree(parts.store.as_ref(), &parts.agreement).await?;
         parts.store.ensure_partitions(parts.partitions.count()).await?;
         let mut lasting =
             Lasting { identity, over: BTreeSet::new(), ended: Ended::default(), settling };

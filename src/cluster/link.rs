@@ -69,7 +69,7 @@ pub(super) use self::asking::Outgoing;
 use self::peers::{draining, position};
 pub(super) use self::shared::Shared;
 use self::wire::Encoded;
-use super::driver::LinkState;
+use super::driver::{Distrust, LinkState};
 use super::router::letters;
 use crate::chat::Partitions;
 use crate::chat::peers::Position;
@@ -146,11 +146,12 @@ impl Links {
         self.shared.peers().values().for_each(|peer| peer.start(shared));
     }
 
-    /// Of nodes that live, one that cannot be linked with this one since either
-    /// does not believe the other's certificate, and why; nothing when at least
-    /// one can, or when none can be reached. Takes 3 seconds at most. Cancel safe.
-    pub async fn distrust(&self, nodes: &[NodeInfo]) -> Option<(String, String)> {
-        knock::refusal(self.shared.network.as_ref(), nodes).await
+    /// Knocks at nodes that live: see [`Mesh::distrust`]. Takes 3 seconds at most.
+    /// Cancel safe.
+    ///
+    /// [`Mesh::distrust`]: super::driver::Mesh::distrust
+    pub async fn distrust(&self, nodes: &[NodeInfo]) -> Vec<Distrust> {
+        knock::distrust(self.shared.network.as_ref(), nodes).await
     }
 
     /// What answers on the mesh listener: to be mounted under its name.

@@ -80,7 +80,9 @@ impl StartError {
         match self {
             StartError::DataDir(error) if error.is_temporary() => 69,
             StartError::Store(StoreError::Unavailable(_))
-            | StartError::Join(JoinError::Store(StoreError::Unavailable(_)))
+            | StartError::Join(
+                JoinError::Store(StoreError::Unavailable(_)) | JoinError::Distrust { .. },
+            )
             | StartError::Bind(_)
             | StartError::Failed(_)
             | StartError::System(_) => 69,

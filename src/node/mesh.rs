@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::database::Database;
 use crate::chat::peers::Position;
-use crate::cluster::driver::{Inbox, Incarnations, LinkState, Mesh, Recovery};
+use crate::cluster::driver::{Distrust, Inbox, Incarnations, LinkState, Mesh, Recovery};
 use crate::cluster::link::{LinkEvent, Links, OnTouched};
 use crate::payment::Payments;
 use crate::store::chat::PartitionState;
@@ -25,7 +25,7 @@ pub(super) struct Linked {
 
 #[async_trait]
 impl Mesh for Linked {
-    async fn distrust(&self, nodes: &[NodeInfo]) -> Option<(String, String)> {
+    async fn distrust(&self, nodes: &[NodeInfo]) -> Vec<Distrust> {
         self.links.distrust(nodes).await
     }
 

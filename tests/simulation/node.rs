@@ -10,7 +10,7 @@ use simpul::chat::metrics::ChatMetrics;
 use simpul::chat::peers::Position;
 use simpul::chat::{Chat, Content, Partitions, Peers, Proposal, Router};
 use simpul::cluster::driver::{
-    self, ClusterMetrics, Driver, Handle, Inbox, Incarnations, LinkState, Mesh, Recovery,
+    self, ClusterMetrics, Distrust, Driver, Handle, Inbox, Incarnations, LinkState, Mesh, Recovery,
 };
 use simpul::cluster::link::{self, Identity, LinkEvent, LinkMetrics, Links, OnTouched};
 use simpul::cluster::membership::Rules;
@@ -85,8 +85,8 @@ struct Linked(Arc<Links>);
 #[async_trait]
 impl Mesh for Linked {
     /// There are no certificates here.
-    async fn distrust(&self, _: &[NodeInfo]) -> Option<(String, String)> {
-        None
+    async fn distrust(&self, _: &[NodeInfo]) -> Vec<Distrust> {
+        Vec::new()
     }
 
     fn joined(&self, node: &NodeInfo, store: &StoreIdentity) {

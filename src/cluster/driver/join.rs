@@ -9,11 +9,14 @@
 //! - its beat changes, or its lock is held: another node has this id. Two nodes
 //!   with one id would take each other's partitions for their own, so this one
 //!   does not start.
+//!
+//! Before that it knocks at the living nodes ([`Mesh::distrust`]): with none of
+//! them linked, its partitions could be reached through the store alone.
 
 use std::time::Duration;
 
 use super::read;
-use super::seams::{Incarnations, Mesh};
+use super::seams::{Distrust, Incarnations, Mesh};
 use crate::clock;
 use crate::cluster::membership::{Membership, Rules};
 use crate::store::cluster::{Agreement, Joined, NodeInfo, NodeRecord};
@@ -59,8 +62,8 @@ pub enum JoinError {
     },
     /// The living nodes and this one cannot be linked.
     #[error(
-        "mesh.ca_file: the node {node} is alive at {address}, and it and this one do not believe \
-         each other's certificates: {why}; all nodes of a cluster believe the same authority"
+        "mesh.cert_file, mesh.ca_file: the node {node} is alive at {address}, and it and this \
+         one do not believe each other: {why}; no node of the cluster could be linked to this one"
     )]
     Distrust {
         /// One of them.
@@ -95,23 +98,32 @@ pub(super) async fn agree(store: &dyn ClusterStore, own: &Agreement) -> Result<(
     alike("mesh.trust_domain", rule, &own.trust_domain, &stands.trust_domain)
 }
 
-/// Makes sure that the other nodes let this one in, if there are any: with none of
-/// them linked, its partitions could be reached through the store alone.
+/// Makes sure that another node lets this one in, if any lives.
 pub(super) async fn believe(
     store: &dyn ClusterStore,
     mesh: &dyn Mesh,
     own: &str,
 ) -> Result<(), JoinError> {
-    let mut others = store.observe().await?.nodes;
-    others.retain(|node| node.info.id != own && node.state.is_alive());
-    let infos: Vec<_> = others.iter().map(|node| node.info.clone()).collect();
-    let Some((node, why)) = mesh.distrust(&infos).await else { return Ok(()) };
-    let Some(row) = others.into_iter().find(|other| other.info.id == node) else { return Ok(()) };
-    // It may be long gone without a word, and somebody else at its address.
-    match beats(store, &row).await? {
-        Some(now) => Err(JoinError::Distrust { node, address: now.info.mesh_address, why }),
-        None => Ok(()),
+    for _ in 0..TRIES {
+        let mut others = store.observe().await?.nodes;
+        others.retain(|node| node.info.id != own && node.state.is_alive());
+        let infos: Vec<_> = others.iter().map(|node| node.info.clone()).collect();
+        let mut changed = false;
+        for Distrust { node, why } in mesh.distrust(&infos).await {
+            let Some(row) = others.iter().find(|other| other.info.id == node) else { continue };
+            // It may be long gone without a word, and somebody else at its address.
+            let Some(now) = beats(store, row).await? else { continue };
+            if now.info.incarnation == row.info.incarnation {
+                return Err(JoinError::Distrust { node, address: now.info.mesh_address, why });
+            }
+            // Whoever was asked is gone: its next run may be elsewhere.
+            changed = true;
+        }
+        if !changed {
+            return Ok(());
+        }
     }
+    Err(StoreError::Conflict("the nodes change all the time").into())
 }
 
 /// Joins. Gives the incarnations whose place it took: they are over.

@@ -12,10 +12,10 @@ use crate::store::cluster::{NodeInfo, NodeRecord, StoreIdentity};
 /// The links to the other nodes. Nothing here blocks.
 #[async_trait]
 pub trait Mesh: Send + Sync + std::fmt::Debug {
-    /// Of nodes that live, one that can never be linked with this one since
-    /// either does not believe the other, and why; nothing when at least one
-    /// can be, or when none can be reached. Seconds at most. Cancel safe.
-    async fn distrust(&self, nodes: &[NodeInfo]) -> Option<(String, String)>;
+    /// Of nodes that live, those that cannot be linked with this one as things are,
+    /// since either does not believe the other; none of them when at least one can
+    /// be. Who cannot be reached says nothing. Seconds at most. Cancel safe.
+    async fn distrust(&self, nodes: &[NodeInfo]) -> Vec<Distrust>;
 
     /// This node takes part, as this incarnation, on this database: what its
     /// Hello says from now on.
@@ -41,6 +41,15 @@ pub trait Mesh: Send + Sync + std::fmt::Debug {
 
     /// How each node is reached, by id; nodes that were never dialed are absent.
     fn links(&self) -> Vec<LinkState>;
+}
+
+/// A node and this one do not believe each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Distrust {
+    /// The node's id.
+    pub node: String,
+    /// Who does not believe whom, and why not.
+    pub why: String,
 }
 
 /// How another node is reached.

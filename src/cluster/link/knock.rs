@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::network::{DialError, Dialed, Network};
+use crate::cluster::driver::Distrust;
 use crate::store::cluster::NodeInfo;
 
 /// How long all of it may take. Who has not said anything by then proves
@@ -35,25 +36,26 @@ enum Answer {
     Nothing,
 }
 
-/// A node that does not let this one in, or that this one does not believe, and
-/// why; nothing when at least one does, or none can be reached. Cancel safe.
-pub(super) async fn refusal(network: &dyn Network, nodes: &[NodeInfo]) -> Option<(String, String)> {
+/// The nodes that do not let this one in, or that this one does not believe; none
+/// of them when at least one lets it in. Who cannot be reached says nothing. Cancel
+/// safe.
+pub(super) async fn distrust(network: &dyn Network, nodes: &[NodeInfo]) -> Vec<Distrust> {
     let asked: FuturesUnordered<_> =
         nodes.iter().map(async |node| (&node.id, knock(network, node).await)).collect();
     let mut asked = pin!(asked);
-    let mut refused = None;
+    let mut refused = Vec::new();
     let all = timeout(PATIENCE, async {
         while let Some((node, answer)) = asked.next().await {
             match answer {
                 Answer::In => return true,
-                Answer::Refused(why) => refused = Some((node.clone(), why)),
+                Answer::Refused(why) => refused.push(Distrust { node: node.clone(), why }),
                 Answer::Nothing => {}
             }
         }
         false
     });
     let believed = all.await.unwrap_or(false);
-    if believed { None } else { refused }
+    if believed { Vec::new() } else { refused }
 }
 
 async fn knock(network: &dyn Network, node: &NodeInfo) -> Answer {

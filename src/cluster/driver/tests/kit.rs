@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::super::{
-    ClusterMetrics, Driver, Handle, Inbox, Incarnations, JoinError, LinkState, Mesh, Parts,
-    Recovery,
+    ClusterMetrics, Distrust, Driver, Handle, Inbox, Incarnations, JoinError, LinkState, Mesh,
+    Parts, Recovery,
 };
 use crate::chat::peers::{Delivery, Heads, Position, Released};
 use crate::chat::{Job, Partitions};
@@ -121,8 +121,8 @@ struct Wire(Arc<Wires>);
 
 #[async_trait]
 impl Mesh for Wire {
-    async fn distrust(&self, _: &[NodeInfo]) -> Option<(String, String)> {
-        None
+    async fn distrust(&self, _: &[NodeInfo]) -> Vec<Distrust> {
+        Vec::new()
     }
 
     fn joined(&self, _: &NodeInfo, _: &StoreIdentity) {}
