@@ -216,7 +216,9 @@ impl Session {
     /// Whether it has yet to read what is in the store alone. Looks at each of its
     /// rooms.
     pub(crate) fn is_behind(&self) -> bool {
-        self.reading().rooms.iter().any(|joined| joined.cursor + 1 < joined.room.tail_start())
+        self.reading().rooms.iter().any(|joined| {
+            !joined.reader.has_ended() && joined.cursor + 1 < joined.room.tail_start()
+        })
     }
 
     /// Waits until a condition holds that [`Session::progress`] is told of.

@@ -67,7 +67,7 @@ impl PaymentMetrics {
         );
         registry.register(
             "payment_outbox_oldest_seconds",
-            "The age of the oldest of them",
+            "The age of the oldest of them that does not wait for its payer or the provider",
             metrics.age.clone(),
         );
         metrics

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::Core;
 use crate::drain::Phase;
@@ -30,8 +31,11 @@ const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// The most rows that are leased at once.
 const BATCH: usize = 32;
 
-/// How often keys are cleaned and the backlog is counted.
+/// How often keys are cleaned.
 const CHORES: Duration = Duration::from_secs(5);
+
+/// How often the backlog is counted: every row of the outbox is looked at.
+const COUNT: Duration = Duration::from_secs(30);
 
 /// Starts the worker's tasks.
 pub(super) fn start(core: Arc<Core>) {
@@ -154,8 +158,9 @@ async fn work(core: &Arc<Core>, leased: Leased) {
 
 async fn chores(core: Arc<Core>) {
     let mut drain = core.parts.drain.clone();
+    let mut counted = None;
     while drain.phase() == Phase::Running {
-        if let Err(error) = tidy(&core).await {
+        if let Err(error) = tidy(&core, &mut counted).await {
             tracing::debug!(%error, "the payment area's chores wait for the store");
         }
         tokio::select! {
@@ -165,9 +170,13 @@ async fn chores(core: Arc<Core>) {
     }
 }
 
-async fn tidy(core: &Core) -> Result<(), StoreError> {
+/// `counted`: when the backlog was counted last.
+async fn tidy(core: &Core, counted: &mut Option<Instant>) -> Result<(), StoreError> {
     let now = core.now();
-    core.parts.metrics.backlog(core.store().backlog().await?, now);
+    if counted.is_none_or(|at| at.elapsed() >= COUNT) {
+        core.parts.metrics.backlog(core.store().backlog(now).await?, now);
+        *counted = Some(Instant::now());
+    }
     let kept = micros(core.parts.config.idempotency_kept);
     core.store().forget_payment_keys(now.saturating_sub(kept)).await?;
     Ok(())

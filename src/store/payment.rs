@@ -382,8 +382,8 @@ pub trait PaymentStore: Send + Sync + std::fmt::Debug {
     /// operations became UNKNOWN.
     async fn recover(&self, now: i64, of: Option<&str>) -> Result<u64, StoreError>;
 
-    /// How full the outbox is.
-    async fn backlog(&self) -> Result<Backlog, StoreError>;
+    /// How full the outbox is, at this time (microseconds since 1970).
+    async fn backlog(&self, now: i64) -> Result<Backlog, StoreError>;
 
     /// Forgets keys that were claimed before a time; returns how many. A key of
     /// a payment on which there is still something to do is kept: whoever sends

@@ -169,7 +169,7 @@ pub(crate) async fn a_claim_is_all_or_nothing_and_once<S: Both + 'static>(
     assert_eq!((known.payment_id, known.operation_id), (claim.payment_id, claim.operation_id));
     assert_eq!(store.key(&claim.key).await.expect("reads"), Some(known));
     assert_eq!(store.payment(second.payment_id).await.expect("reads"), None);
-    let backlog = store.backlog().await.expect("counts");
+    let backlog = store.backlog(20).await.expect("counts");
     assert_eq!((backlog.depth, backlog.payment), (1, Some(claim.payment_id)));
     assert!(backlog.oldest.is_some());
 }
@@ -187,16 +187,18 @@ pub(crate) async fn what_waits_for_its_payer_is_not_overdue<S: Both + 'static>(
         erase_method: false,
         transfers: Vec::new(),
         receipt: false,
-        then: Row::Again { at: 30, attempts: 1 },
+        then: Row::Again { at: 60, attempts: 1 },
         ..succeeded(leased)
     };
     store.record(waits(Status::RequiresAction, false, &leased)).await.expect("records");
-    let backlog = async || store.backlog().await.expect("counts");
+    let backlog = async || store.backlog(70).await.expect("counts");
     assert_eq!(backlog().await, Backlog { depth: 1, oldest: None, payment: None });
-    let leased = lease_one(&*store, "w", 40).await;
+    let late = store.backlog(120_000_000).await.expect("counts");
+    assert_eq!(late.payment, Some(slow.payment_id), "nobody asks");
+    let leased = lease_one(&*store, "w", 200).await;
     store.record(waits(Status::Pending, true, &leased)).await.expect("records");
     assert_eq!(backlog().await.payment, Some(slow.payment_id), "nobody knows whether it arrived");
-    let leased = lease_one(&*store, "w", 50).await;
+    let leased = lease_one(&*store, "w", 400).await;
     store.record(waits(Status::Pending, false, &leased)).await.expect("records");
     assert_eq!(backlog().await.payment, None);
     let new = claimed(&*store, "new").await;
@@ -220,7 +222,7 @@ pub(crate) async fn one_key_claimed_by_many_is_one_payment<S: Both + 'static>(
         new += usize::from(call.await.expect("no panic"));
     }
     assert_eq!(new, 1);
-    assert_eq!(store.backlog().await.expect("counts").depth, 1);
+    assert_eq!(store.backlog(20).await.expect("counts").depth, 1);
 }
 
 pub(crate) async fn a_lease_is_held_by_one_and_ends<S: Both + 'static>(
@@ -364,7 +366,7 @@ pub(crate) async fn a_reservation_without_balance_keeps_nothing<S: Both + 'stati
     assert_eq!(refused, Claimed::InsufficientBalance);
     assert_eq!(store.key(&claim.key).await.expect("reads"), None);
     assert_eq!(store.payment(payment).await.expect("reads").expect("stands").version, 2);
-    assert_eq!(store.backlog().await.expect("counts").depth, 0);
+    assert_eq!(store.backlog(20).await.expect("counts").depth, 0);
     assert_eq!(balance(&*store, "toko").await, 1_000);
 }
 

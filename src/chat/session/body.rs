@@ -248,14 +248,14 @@ async fn read_page(shared: Arc<Shared>, room: Arc<Room>, after: u64, limit: u64)
             tracing::warn!(room = %room.id(), after, "a page of a room's log is not there");
             None
         }
-        Err(error @ StoreError::Unavailable(_)) => {
-            tracing::warn!(%error, "a page of a room's log could not be read");
-            None
-        }
-        Err(error) => {
+        Err(error @ StoreError::Corrupt(_)) => {
             let (room, partition) = (room.id(), room.partition());
             tracing::error!(%error, %room, partition, after, "nobody can read on in a room's log");
             retry = DAMAGED;
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a page of a room's log could not be read");
             None
         }
     };

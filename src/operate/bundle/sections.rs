@@ -134,7 +134,8 @@ async fn cluster(parts: &Parts) -> Value {
 }
 
 async fn payments(parts: &Parts) -> Value {
-    match timeout(PATIENCE, parts.store.backlog()).await {
+    let now = clock::micros(SystemTime::now());
+    match timeout(PATIENCE, parts.store.backlog(now)).await {
         Err(_) => json!({"problem": "the store does not answer"}),
         Ok(Err(error)) => json!({"problem": error.to_string()}),
         Ok(Ok(backlog)) => json!({

@@ -151,7 +151,7 @@ async fn a_stop_begins_nothing_although_a_place_becomes_free() {
         calls.push(crate::task::spawn("a caller", async move {
             handler.process_payment(as_user("alice", wanted(key, "sandbox_ok"))).await
         }));
-        while kit.store.backlog().await.expect("the outbox").depth < depth {}
+        while kit.store.backlog(0).await.expect("the outbox").depth < depth {}
     }
     gate.sent.acquire().await.expect("the first is being sent").forget();
     // Time enough for the worker to come to wait for a place.

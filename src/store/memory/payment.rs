@@ -12,6 +12,7 @@ use super::MemoryStore;
 use crate::principal::Principal;
 use crate::store::StoreError;
 use crate::store::ledger::LACKS_BALANCE;
+use crate::store::payment::backlog::LATE;
 use crate::store::payment::{
     Backlog, Change, Claim, Claimed, Key, KeyRecord, Leased, Listing, Method, OperationKind,
     OperationRecord, OperationStatus, PaymentRecord, PaymentStore, Proven, Row, Status, Task,
@@ -129,18 +130,15 @@ impl PaymentStore for MemoryStore {
         self.book(|books| Ok(books.payments.recover(now, of))).await
     }
 
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
+    async fn backlog(&self, now: i64) -> Result<Backlog, StoreError> {
         self.read(|data| {
-            let Payments { payments, operations, outbox, .. } = &data.books.payments;
+            let Payments { payments, outbox, .. } = &data.books.payments;
             let answered = |row: &&Due| {
-                let charge = operations
-                    .get(&row.operation)
-                    .is_some_and(|operation| operation.kind == OperationKind::Charge);
                 let waits = payments.get(&row.payment).is_some_and(|payment| {
                     let Proven { status, unknown, .. } = payment.proven;
                     matches!(status, Status::RequiresAction | Status::Pending) && !unknown
                 });
-                charge && waits
+                waits && row.next_at > now.saturating_sub(LATE)
             };
             let own = outbox.values().filter(|row| !answered(row));
             let oldest = own.min_by_key(|row| row.created_at);

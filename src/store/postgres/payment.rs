@@ -211,10 +211,11 @@ impl PaymentStore for PgStore {
         .await
     }
 
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.read("payment.backlog", |connection| {
+    async fn backlog(&self, now: i64) -> Result<Backlog, StoreError> {
+        let late = now.saturating_sub(backlog::LATE);
+        self.read("payment.backlog", move |connection| {
             Box::pin(async move {
-                let row = sqlx::query(backlog::SELECT).fetch_one(connection).await?;
+                let row = sqlx::query(backlog::SELECT).bind(late).fetch_one(connection).await?;
                 let depth: i64 = row.try_get("depth")?;
                 let oldest = row.try_get("oldest")?;
                 let payment = match oldest {

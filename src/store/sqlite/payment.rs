@@ -196,9 +196,11 @@ impl PaymentStore for SqliteStore {
             .await
     }
 
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
+    async fn backlog(&self, now: i64) -> Result<Backlog, StoreError> {
         self.read("payment.backlog", async {
-            let row = sqlx::query(backlog::SELECT).fetch_one(&self.readers).await?;
+            let late = now.saturating_sub(backlog::LATE);
+            let found = sqlx::query(backlog::SELECT_SQLITE).bind(late);
+            let row = found.fetch_one(&self.readers).await?;
             let depth: i64 = row.try_get("depth")?;
             let oldest = row.try_get("oldest")?;
             let payment = match oldest {
