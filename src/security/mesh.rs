@@ -32,7 +32,7 @@ use super::material::Authorities;
 use super::reload::{Metrics, Naming, Reloader, Source, What};
 pub use super::spiffe::NodeName;
 use super::spiffe::Patterns;
-use super::trust::{BundleRules, PeerChain, PeerError};
+use super::trust::{BundleRules, PeerChain, PeerError, unix};
 use super::{Security, SecurityProblem, development, tls};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -316,19 +316,6 @@ fn reloader(
     reloader.name_a_node(Naming { domain: trust_domain(config).clone(), id });
     let mesh = &config.mesh;
     let mut miss = |key: &str, why: &str| problems.push(SecurityProblem::new(key, why));
-    match (&mesh.cert_file, &mesh.key_file) {
-        (Some(cert), Some(key)) => {
-            let files = vec![cert.clone(), key.clone()];
-            reloader.add_server(Source::new("mesh.cert_file".into(), What::Server, files));
-        }
-        (None, None) if !production => {
-            let files = development::node_files(data_dir).to_vec();
-            reloader.add_server(Source::new("dev/node.pem".into(), What::Server, files));
-        }
-        (None, None) => miss("mesh.cert_file", "is needed for a cluster in production"),
-        (Some(_), None) => miss("mesh.key_file", "is needed beside mesh.cert_file"),
-        (None, Some(_)) => miss("mesh.cert_file", "is needed beside mesh.key_file"),
-    }
     let rules = BundleRules {
         domain: trust_domain(config).clone(),
         kinds: vec![Kind::Node],
@@ -343,6 +330,19 @@ fn reloader(
             reloader.add_bundle("mesh dev/ca.pem".into(), &file, rules);
         }
         None => miss("mesh.ca_file", "is needed: it says which nodes are believed"),
+    }
+    match (&mesh.cert_file, &mesh.key_file) {
+        (Some(cert), Some(key)) => {
+            let files = vec![cert.clone(), key.clone()];
+            reloader.add_server(Source::new("mesh.cert_file".into(), What::Server, files));
+        }
+        (None, None) if !production => {
+            let files = development::node_files(data_dir).to_vec();
+            reloader.add_server(Source::new("dev/node.pem".into(), What::Server, files));
+        }
+        (None, None) => miss("mesh.cert_file", "is needed for a cluster in production"),
+        (Some(_), None) => miss("mesh.key_file", "is needed beside mesh.cert_file"),
+        (None, Some(_)) => miss("mesh.cert_file", "is needed beside mesh.key_file"),
     }
     problems.extend(reloader.load(now));
     if problems.is_empty() { Ok(reloader) } else { Err(problems) }
@@ -366,11 +366,6 @@ fn state(
     server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     Ok(State { server: Arc::new(server), key, vouching })
-}
-
-fn unix(now: SystemTime) -> rustls_pki_types::UnixTime {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    rustls_pki_types::UnixTime::since_unix_epoch(since)
 }
 
 #[cfg(test)]

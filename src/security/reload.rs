@@ -15,13 +15,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::CertificateDer;
 
 pub(super) use self::source::{Metrics, Source, What};
 use super::material::{self, Authorities, ServerIdentity};
 use super::problem::SecurityProblem;
 use super::spiffe::{self, NodeName};
 use super::token::{IssuerRules, KeySet};
-use super::trust::{BundleRules, Trust};
+use super::trust::{self, BundleRules, Trust};
 use crate::principal::{Principal, Roles, TrustDomain};
 
 /// What was good when it was last looked at.
@@ -94,7 +96,8 @@ impl Reloader {
         }
     }
 
-    /// The server's certificate must be a node's.
+    /// The server's certificate must be a node's, and the first bundle, which is
+    /// to be added before it, must vouch for it.
     pub(super) fn name_a_node(&mut self, naming: Naming) {
         self.node = Some(naming);
     }
@@ -221,8 +224,11 @@ impl Reloader {
                 let identity =
                     material::server_identity(chain, key, now, self.production, &self.provider)
                         .map_err(|error| text(&error))?;
-                if let (Some(naming), Some(leaf)) = (&self.node, identity.key.cert.first()) {
+                if let (Some(naming), Some((leaf, intermediates))) =
+                    (&self.node, identity.key.cert.split_first())
+                {
                     naming.check(leaf)?;
+                    self.vouched(leaf, intermediates, now)?;
                 }
                 Ok(Read::Server(identity))
             }
@@ -234,6 +240,27 @@ impl Reloader {
                 .map_err(|error| text(&error)),
             _ => Err("has another number of files than it should".into()),
         }
+    }
+
+    /// Whether the node's own bundle vouches for its own certificate: others have
+    /// the same one. Where the bundle changes later, what is in use stays so: the
+    /// bundle says whom the node believes, which must not wait for anything.
+    fn vouched(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: SystemTime,
+    ) -> Result<(), String> {
+        // A bundle that could not be read says so under its own name.
+        let Some(bundle) = self.authorities(0) else { return Ok(()) };
+        let (roots, provider) = (bundle.roots.clone(), self.provider.clone());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+            .build()
+            .map_err(|error| error.to_string())?;
+        verifier
+            .verify_client_cert(leaf, intermediates, trust::unix(now))
+            .map(drop)
+            .map_err(|error| format!("no authority of mesh.ca_file vouches for it: {error}"))
     }
 
     fn measure(&self, now: SystemTime) {

@@ -127,8 +127,7 @@ impl Trust {
         if now > facts.not_after {
             return Err(PeerError::Expired);
         }
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at = UnixTime::since_unix_epoch(since);
+        let at = unix(now);
         let mut refused = PeerError::Untrusted;
         for bundle in &self.bundles {
             if bundle.verifier.verify_client_cert(leaf, intermediates, at).is_err() {
@@ -182,6 +181,11 @@ fn end(leaf: &Facts, intermediates: &[CertificateDer<'_>], now: SystemTime) -> S
         .map(|facts| facts.not_after)
         .filter(|end| *end >= now)
         .fold(leaf.not_after, SystemTime::min)
+}
+
+/// The time as verifiers want it.
+pub(super) fn unix(now: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// SHA-256 of a certificate.

@@ -166,6 +166,16 @@ async fn wrong_mesh_files_are_not_taken_and_a_metric_says_so() {
     .await;
     own.certificate(&good);
     becomes(node, CERTIFICATE, 0.0).await;
+    // Of an authority that nobody believes.
+    let stranger = Authority::new(cluster.dirs.path(), "stranger");
+    own.certificate(&stranger.issue("n1", &principal(1)));
+    becomes(node, CERTIFICATE, 1.0).await;
+    eventually("the log says why", async || {
+        said(node).contains("no authority of mesh.ca_file vouches for it").then_some(())
+    })
+    .await;
+    own.certificate(&good);
+    becomes(node, CERTIFICATE, 0.0).await;
     // A bundle of what is no authority.
     own.put("ca.pem", &std::fs::read(&good[0]).expect("a chain"));
     becomes(node, BUNDLE, 1.0).await;

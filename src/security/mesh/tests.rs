@@ -22,7 +22,7 @@ fn config(data: &Path) -> Config {
 }
 
 /// A node whose certificate names this principal and which believes this
-/// authority.
+/// authority, and the one that signed it.
 fn node(data: &Path, signer: &Issued, believed: &Issued, principal: &str) -> Arc<Mesh> {
     let request = CertificateRequest {
         principal: Some(principal.parse().expect("a principal")),
@@ -41,7 +41,9 @@ fn node(data: &Path, signer: &Issued, believed: &Issued, principal: &str) -> Arc
     };
     config.mesh.cert_file = write("cert.pem", &issued.certificate);
     config.mesh.key_file = write("key.pem", issued.key.expose_secret());
-    config.mesh.ca_file = write("ca.pem", &believed.certificate);
+    let own = Some(&signer.certificate).filter(|own| **own != believed.certificate);
+    let bundle = believed.certificate.clone() + own.map_or("", String::as_str);
+    config.mesh.ca_file = write("ca.pem", &bundle);
     config.mesh.trust_domain = Some("mesh.test".parse().expect("a trust domain"));
     load(&config).expect("it fits")
 }
@@ -160,7 +162,7 @@ async fn development_makes_what_fits_any_node_and_a_torn_file_changes_nothing() 
     production.mesh.ca_file = Some(development::dir(data.path()).join("ca.pem"));
     let problems = load(&production).expect_err("made for development");
     let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(keys, ["mesh.cert_file", "mesh.ca_file"]);
+    assert_eq!(keys, ["mesh.ca_file", "mesh.cert_file"]);
 }
 
 #[tokio::test]
