@@ -108,8 +108,12 @@ impl Orphans {
 /// What this node does now: losses, takes, then hand-overs, by partition.
 pub fn plan(view: &View<'_>) -> Vec<Action> {
     let mut candidates = candidates(view.nodes);
-    // Before its row says so, a node that drains knows it.
-    if view.draining && candidates.len() > 1 {
+    // Before its row says so, a node that drains knows it. Where all the others
+    // drain too, somebody must have what the dead leave.
+    let live = |id: &str| {
+        view.nodes.iter().any(|node| node.info.id == id && node.state == NodeState::Live)
+    };
+    if view.draining && candidates.iter().any(|id| *id != view.me && live(id)) {
         candidates.retain(|id| *id != view.me);
     }
     let rows = || view.rows.iter().filter(|row| !view.busy.contains(&row.partition));

@@ -250,3 +250,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_dead_node_leaves_is_taken_by_nodes_that_drain_when_there_are_no_others() {
+    let states = [("a", NodeState::Draining), ("b", NodeState::Draining), ("c", NodeState::Dead)];
+    let nodes = states.map(|(id, state)| node(id, state)).to_vec();
+    let rows = (0..32).map(|partition| row(partition, "c", 3)).collect();
+    let mut case = Case::new(nodes, rows);
+    case.draining = true;
+    let taken = |me| case.plan_as(me).len();
+    assert_eq!(taken("a") + taken("b"), 32, "each by the one whose turn it is");
+    assert!(taken("a") > 0 && taken("b") > 0);
+}
