@@ -124,7 +124,11 @@ impl Target {
         let identity = match (cert, key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
-            _ => return Err(Failure::usage("a client certificate needs both --cert and --key")),
+            _ => {
+                return Err(Failure::usage(
+                    "a client certificate needs both --cert and --cert-key",
+                ));
+            }
         };
         // What a flag says of the caller stands above everything in a context.
         let said = global.token_file.is_some() || global.as_principal.is_some();

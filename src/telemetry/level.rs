@@ -124,7 +124,13 @@ impl Levels {
             return false;
         }
         let until = SystemTime::now().checked_add(time);
-        let Some(change) = self.0.install(directive, until, None) else { return false };
+        // Who names modules alone means them beside the rest, not without it.
+        let whole = directive.split(',').any(|part| !part.contains('='));
+        let directive = match whole {
+            true => directive.to_owned(),
+            false => format!("{},{directive}", self.0.configured),
+        };
+        let Some(change) = self.0.install(&directive, until, None) else { return false };
         let shared = self.0.clone();
         task::spawn("log level", async move {
             tokio::time::sleep(time).await;
@@ -210,6 +216,9 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(31)).await;
         assert_eq!((levels.level().directive.as_str(), debugs()), ("info", false));
         assert_eq!(levels.level().until, None);
+        let modules = "simpul::chat=debug,h2=warn";
+        assert!(levels.change(Some((modules, Duration::from_secs(60)))));
+        assert_eq!(levels.level().directive, format!("info,{modules}"), "the rest goes on");
         assert!(levels.change(Some(("debug", Duration::from_secs(60)))) && levels.change(None));
         assert_eq!(levels.level().directive, "info");
     }
