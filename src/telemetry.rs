@@ -149,18 +149,13 @@ where
                 .with_threads(false)
                 .with_target(false)
                 .with_tracked_inactivity(false)
-                .with_filter(filter_fn(exported).with_max_level_hint(MOST_EXPORTED));
-            let kept = filter_fn(exported).with_max_level_hint(MOST_EXPORTED);
-            let warnings = warnings::Warnings.with_filter(kept);
+                .with_filter(filter_fn(exported));
+            let warnings = warnings::Warnings.with_filter(filter_fn(exported));
             Dispatch::new(spans_and_lines.with(traces).with(warnings))
         }
     };
     Ok((dispatch, Telemetry { provider, spans, propagates, levels, recent }, warnings))
 }
-
-/// The most that [`exported`] lets through. Known to be no more, the libraries'
-/// lines at debug cost a comparison; HTTP/2 has six of them for each call.
-const MOST_EXPORTED: LevelFilter = LevelFilter::INFO;
 
 /// Our own spans, and our own warnings as their events: what the libraries
 /// below say would trace the exporter's own connection, and itself. A task's
