@@ -119,7 +119,7 @@ async fn a_node_that_no_other_one_believes_does_not_start() {
         said
     };
     let said = tried("not-believed", &other, &[&mesh, &other]);
-    assert!(said.contains("it refuses this node's: "), "{said}");
+    assert!(said.contains("it refuses this node's certificate: "), "{said}");
     tried("elsewhere", &other, &[&other]);
     // What does not even fit its own bundle is refused before anybody is asked.
     files.certificate(&mesh.issue("not-vouched", &format!("node/n7@{DOMAIN}")));

@@ -73,7 +73,7 @@ async fn knock(network: &dyn Network, node: &NodeInfo) -> Answer {
     };
     let answered = answered.await.is_ok();
     match verdict.refused() {
-        Some(said) => Answer::Refused(format!("it refuses this node's: {said}")),
+        Some(said) => Answer::Refused(format!("it refuses this node's certificate: {said}")),
         None if answered => Answer::In,
         None => Answer::Nothing,
     }

@@ -19,22 +19,13 @@ pub struct Backlog {
 /// How late the asking about a charge may be, microseconds.
 pub(in crate::store) const LATE: i64 = 60_000_000;
 
-macro_rules! select {
-    ($late:literal) => {
-        concat!(
-            "SELECT (SELECT count(*) FROM outbox) AS depth, waits.created_at AS oldest, \
-             waits.payment_id AS payment_id FROM (SELECT 1 AS one) AS it LEFT JOIN (\
-             SELECT o.created_at, o.payment_id FROM outbox AS o \
-             JOIN payment AS p ON p.id = o.payment_id \
-             WHERE NOT (p.status IN (2, 3) AND NOT p.unknown AND o.next_at > ",
-            $late,
-            ") ORDER BY o.created_at LIMIT 1) AS waits ON it.one = 1"
-        )
-    };
-}
-/// Its row, in PostgreSQL's words: 2 and 3 are those two statuses, `$1` is [`LATE`]
-/// ago. Looks at every row of the outbox, and at its payment: seconds for a million.
-pub(in crate::store) const SELECT: &str = select!("$1");
-
-/// The same in SQLite's.
-pub(in crate::store) const SELECT_SQLITE: &str = select!("?1");
+/// Its row; 2 and 3 are those two statuses, `$1` is [`LATE`] ago. Looks at every row
+/// of the outbox, and at its payment: seconds for a million.
+pub(in crate::store) const SELECT: &str = "\
+    SELECT (SELECT count(*) FROM outbox) AS depth, waits.created_at AS oldest, \
+    waits.payment_id AS payment_id FROM (SELECT 1 AS one) AS it LEFT JOIN (\
+        SELECT o.created_at, o.payment_id FROM outbox AS o \
+        JOIN payment AS p ON p.id = o.payment_id \
+        WHERE NOT (p.status IN (2, 3) AND NOT p.unknown AND o.next_at > $1) \
+        ORDER BY o.created_at LIMIT 1\
+    ) AS waits ON it.one = 1";

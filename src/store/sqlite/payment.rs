@@ -199,8 +199,7 @@ impl PaymentStore for SqliteStore {
     async fn backlog(&self, now: i64) -> Result<Backlog, StoreError> {
         self.read("payment.backlog", async {
             let late = now.saturating_sub(backlog::LATE);
-            let found = sqlx::query(backlog::SELECT_SQLITE).bind(late);
-            let row = found.fetch_one(&self.readers).await?;
+            let row = sqlx::query(backlog::SELECT).bind(late).fetch_one(&self.readers).await?;
             let depth: i64 = row.try_get("depth")?;
             let oldest = row.try_get("oldest")?;
             let payment = match oldest {
