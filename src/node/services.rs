@@ -128,9 +128,8 @@ fn layers(traffic: &Traffic) -> Result<Layers, StartError> {
 
 /// Starts what answers calls; in a cluster the node takes part from then on.
 /// Waits for the store, for others that seem to have the node's id, and for an
-/// answer of those at which it knocks. Dropped
-/// half way, it leaves tasks that end with the listeners, and maybe a row that
-/// says that the node is there.
+/// answer of those at which it knocks. Dropped half way, it leaves tasks that end
+/// with the listeners, and maybe a row that says that the node is there.
 pub(super) async fn start(bound: &mut Bound, watches: &Watches) -> Result<Services, StartError> {
     let Watches { public: drain, mesh: drain_mesh, .. } = watches;
     let starting = bound.readiness.hold("services started");
